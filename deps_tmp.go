@@ -1,0 +1,19 @@
+package peerdex
+import (
+	_ "github.com/dgraph-io/badger/v4"
+	_ "github.com/fsnotify/fsnotify"
+	_ "github.com/google/uuid"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/libp2p/go-libp2p"
+	_ "github.com/libp2p/go-libp2p-pubsub"
+	_ "github.com/multiformats/go-multiaddr"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/spf13/cobra"
+	_ "github.com/tidwall/btree"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "google.golang.org/protobuf/proto"
+	_ "pgregory.net/rapid"
+	_ "github.com/dustin/go-humanize"
+	_ "github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)

@@ -1,0 +1,126 @@
+// Package hlc keeps hybrid logical time: wall-clock milliseconds that never run backwards, with a
+// counter for what happens within one (Kulkarni et al., "Logical Physical Clocks", OPODIS 2014).
+package hlc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// MaxDrift is how far ahead of the local wall clock a stamp from elsewhere may lie and still be believed.
+const MaxDrift = 5 * time.Minute
+
+// Size is the length of an encoded stamp in bytes.
+const Size = 8
+
+// reserve is how far the persisted bound runs ahead of the clock, so that it is written once in this
+// long and not at every stamp.
+const reserve = 10 * time.Second
+
+// Stamp is a moment of hybrid time: 48 bits of Unix milliseconds above 16 bits of counter. Stamps
+// compare as integers; the zero stamp is before every other.
+type Stamp uint64
+
+// At returns the first stamp of t's millisecond. Times before 1970 become the zero stamp.
+func At(t time.Time) Stamp {
+	ms := t.UnixMilli()
+	if ms < 0 {
+		return 0
+	}
+	return Stamp(uint64(ms) << 16)
+}
+
+// Time returns the physical part, to the millisecond.
+func (s Stamp) Time() time.Time { return time.UnixMilli(int64(s >> 16)) }
+
+// Counter returns the logical part.
+func (s Stamp) Counter() uint16 { return uint16(s) }
+
+// Append adds the stamp to b as 8 bytes that sort as stamps do.
+func (s Stamp) Append(b []byte) []byte { return binary.BigEndian.AppendUint64(b, uint64(s)) }
+
+// FromBytes reads what Append wrote. It panics if b is shorter than Size.
+func FromBytes(b []byte) Stamp { return Stamp(binary.BigEndian.Uint64(b)) }
+
+// String writes the stamp as 16 hexadecimal digits, which sort as stamps do.
+func (s Stamp) String() string { return fmt.Sprintf("%016x", uint64(s)) }
+
+// Parse reads what String wrote.
+func Parse(text string) (Stamp, error) {
+	var v uint64
+	if len(text) != 16 {
+		return 0, fmt.Errorf("HLC stamp %q: want 16 hexadecimal digits", text)
+	}
+	for _, c := range []byte(text) {
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			v = v<<4 | uint64(c-'a'+10)
+		default:
+			return 0, fmt.Errorf("HLC stamp %q: want 16 hexadecimal digits", text)
+		}
+	}
+	return Stamp(v), nil
+}
+
+// ErrDrift is returned by Observe for a stamp too far in the future; the clock has not moved.
+var ErrDrift = errors.New("stamp is too far in the future")
+
+// Clock issues strictly increasing stamps, across restarts too.
+type Clock struct {
+	wall func() time.Time
+	save func(Stamp) error
+
+	mu    sync.Mutex // guards last and bound
+	last  Stamp
+	bound Stamp // every stamp up to here may be issued without another save
+}
+
+// NewClock returns a clock that reads wall and never issues a stamp at or below floor, the bound
+// last given to save (zero at the first start). save must make its argument durable before it returns.
+func NewClock(wall func() time.Time, floor Stamp, save func(Stamp) error) *Clock {
+	return &Clock{wall: wall, save: save, last: floor, bound: floor}
+}
+
+// Now issues the next stamp. It blocks for one save about every ten seconds; on its error no stamp is
+// issued.
+func (c *Clock) Now() (Stamp, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := max(At(c.wall()), c.last+1) // a full counter carries into the milliseconds
+	if next > c.bound {
+		bound := next + Stamp(reserve.Milliseconds()<<16)
+		if err := c.save(bound); err != nil {
+			return 0, fmt.Errorf("persist clock bound: %w", err)
+		}
+		c.bound = bound
+	}
+	c.last = next
+	return next, nil
+}
+
+// Observe moves the clock past a stamp made elsewhere, so that whatever is stamped next comes after it.
+// It returns ErrDrift, and changes nothing, for a stamp more than MaxDrift ahead of the wall clock.
+func (c *Clock) Observe(s Stamp) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s > At(c.wall().Add(MaxDrift)) {
+		return ErrDrift
+	}
+	c.last = max(c.last, s)
+	return nil
+}
+
+// Last returns the newest stamp issued or observed.
+func (c *Clock) Last() Stamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// Drift returns how far the clock runs ahead of the wall clock; negative after a pause.
+func (c *Clock) Drift() time.Duration { return c.Last().Time().Sub(c.wall()) }
