@@ -305,6 +305,9 @@ func tooBig(t *testing.T, e kv.Engine) {
 			t.Errorf("%s: update whose function goes on returned %v, want ErrTooBig", name, err)
 		}
 		want(t, e, before)
+		if t.Failed() {
+			return // the rest would only say it again
+		}
 	}
 	update(t, e, func(tx kv.Tx) error { // a frame's worth fits: 1,000 records in 1 MiB
 		for i := range 1000 {
@@ -507,7 +510,7 @@ func wantScan(t *testing.T, r kv.Reader, prefix string, from []byte, want ...str
 		t.Errorf("scan: %v", err)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("scan of prefix %q from %q saw %q, want %q", prefix, from, got, want)
+		t.Errorf("scan of prefix %q from %q saw %s, want %s", prefix, from, brief(got), brief(want))
 	}
 	if err := r.ScanKeys([]byte(prefix), from, func(k []byte) error {
 		keys = append(keys, string(k))
@@ -520,7 +523,7 @@ func wantScan(t *testing.T, r kv.Reader, prefix string, from []byte, want ...str
 		wantKeys = append(wantKeys, k)
 	}
 	if !slices.Equal(keys, wantKeys) {
-		t.Errorf("scan of keys with prefix %q from %q saw %q, want %q", prefix, from, keys, wantKeys)
+		t.Errorf("scan of keys with prefix %q from %q saw %s, want %s", prefix, from, brief(keys), brief(wantKeys))
 	}
 }
 
@@ -534,7 +537,7 @@ func wantDown(t *testing.T, r kv.Reader, prefix string, from []byte, want ...str
 		t.Errorf("scan down: %v", err)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("scan down of prefix %q from %q saw %q, want %q", prefix, from, got, want)
+		t.Errorf("scan down of prefix %q from %q saw %s, want %s", prefix, from, brief(got), brief(want))
 	}
 }
 
@@ -545,11 +548,19 @@ func want(t *testing.T, e kv.Engine, state map[string]string) {
 		wantScan(t, r, "", nil, pairs(state)...)
 		for k, v := range state {
 			if got, err := r.Get([]byte(k)); err != nil || got == nil || !bytes.Equal(got, []byte(v)) {
-				t.Errorf("key %q reads %q, %v; want %q", k, got, err, v)
+				t.Errorf("key %q reads %.40q, %v; want %.40q", k, got, err, v)
 			}
 		}
 		return nil
 	})
+}
+
+// brief shows a list in one line that can be read.
+func brief(list []string) string {
+	if n := len(list); n > 20 {
+		return fmt.Sprintf("%.40q and %d more", list[:20], n-20)
+	}
+	return fmt.Sprintf("%.40q", list)
 }
 
 func sortedKeys(state map[string]string) []string {
