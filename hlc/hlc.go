@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -20,17 +21,25 @@ const Size = 8
 // long and not at every stamp.
 const reserve = 10 * time.Second
 
+const reserveStamps = Stamp(reserve/time.Millisecond) << 16
+
 // Stamp is a moment of hybrid time: 48 bits of Unix milliseconds above 16 bits of counter. Stamps
 // compare as integers; the zero stamp is before every other.
 type Stamp uint64
 
-// At returns the first stamp of t's millisecond. Times before 1970 become the zero stamp.
+// maxMillis is the last millisecond that fits into a stamp, in the year 10889.
+const maxMillis = 1<<48 - 1
+
+// At returns the first stamp of t's millisecond. Times before 1970 become the zero stamp, times that no
+// stamp reaches the last millisecond.
 func At(t time.Time) Stamp {
-	ms := t.UnixMilli()
-	if ms < 0 {
+	switch sec := t.Unix(); {
+	case sec < 0:
 		return 0
+	case sec > maxMillis/1000: // before UnixMilli could overflow
+		return maxMillis << 16
 	}
-	return Stamp(uint64(ms) << 16)
+	return Stamp(min(uint64(t.UnixMilli()), maxMillis) << 16)
 }
 
 // Time returns the physical part, to the millisecond.
@@ -67,8 +76,12 @@ func Parse(text string) (Stamp, error) {
 	return Stamp(v), nil
 }
 
-// ErrDrift is returned by Observe for a stamp too far in the future; the clock has not moved.
-var ErrDrift = errors.New("stamp is too far in the future")
+var (
+	// ErrDrift is returned by Observe for a stamp too far in the future; the clock has not moved.
+	ErrDrift = errors.New("stamp is too far in the future")
+	// errExhausted: a wall clock in the year 10889 has used up the last stamp.
+	errExhausted = errors.New("no stamp is left after the last one")
+)
 
 // Clock issues strictly increasing stamps, across restarts too.
 type Clock struct {
@@ -91,9 +104,12 @@ func NewClock(wall func() time.Time, floor Stamp, save func(Stamp) error) *Clock
 func (c *Clock) Now() (Stamp, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.last == math.MaxUint64 {
+		return 0, errExhausted
+	}
 	next := max(At(c.wall()), c.last+1) // a full counter carries into the milliseconds
 	if next > c.bound {
-		bound := next + Stamp(reserve.Milliseconds()<<16)
+		bound := next + min(reserveStamps, math.MaxUint64-next)
 		if err := c.save(bound); err != nil {
 			return 0, fmt.Errorf("persist clock bound: %w", err)
 		}

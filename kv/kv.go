@@ -11,9 +11,10 @@ import "errors"
 
 var (
 	// ErrTooBig is returned by Set, Delete or Update when one transaction holds more than the engine
-	// can commit at once; nothing of it was written. Split the work and try again.
+	// can commit at once; nothing of it is written, even if its function goes on and returns nil. Split
+	// the work and try again.
 	ErrTooBig = errors.New("transaction too big")
-	// ErrClosed is returned by every call after the engine was closed.
+	// ErrClosed is returned by every call but Close after the engine was closed.
 	ErrClosed = errors.New("store is closed")
 	// Stop, returned by a Scan function, ends the scan early without error.
 	Stop = errors.New("stop")
@@ -33,6 +34,7 @@ type Reader interface {
 }
 
 // Tx is a transaction that may write. Set and Delete keep the slices they are given until the commit.
+// Keys are not empty. A scan does not see what is written while it runs.
 type Tx interface {
 	Reader
 	Set(key, value []byte) error
@@ -57,5 +59,6 @@ type Engine interface {
 	Sync() error
 	// Snapshot pins the present state.
 	Snapshot() (Snapshot, error)
+	// Close waits for calls that still run. Close snapshots first. Closing again does nothing.
 	Close() error
 }

@@ -1,0 +1,108 @@
+package record
+
+import (
+	"bytes"
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"peerdex/hlc"
+)
+
+var mergeNow = time.UnixMilli(1_800_000_000_000)
+
+// drawRegister draws from so few stamps, authors and values that ties are common.
+func drawRegister(t *rapid.T) Register {
+	limit := hlc.At(mergeNow.Add(hlc.MaxDrift))
+	return Register{
+		Entity: Entity{9, "e"}, Field: "f",
+		Author: DeviceID{byte(rapid.IntRange(0, 2).Draw(t, "author"))},
+		Stamp:  rapid.SampledFrom([]hlc.Stamp{0, 1, 2, limit - 1, limit, limit + 1, math.MaxUint64}).Draw(t, "stamp"),
+		Value:  rapid.SampledFrom([][]byte{nil, {}, {1}, {2}}).Draw(t, "value"),
+	}
+}
+
+func sameRegister(a, b Register) bool {
+	return a.Author == b.Author && a.Stamp == b.Stamp && bytes.Equal(a.Value, b.Value)
+}
+
+// Any order, any repetition, any grouping: the same winner (invariant I10).
+func TestMergeLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		regs := rapid.SliceOfN(rapid.Custom(drawRegister), 0, 8).Draw(t, "regs")
+		want, ok := Merge(mergeNow, regs...)
+
+		shuffled := append(append([]Register{}, rapid.Permutation(regs).Draw(t, "order")...), regs[:min(len(regs), 3)]...)
+		if got, found := Merge(mergeNow, shuffled...); found != ok || !sameRegister(got, want) {
+			t.Fatalf("%v in another order and repeated gives %v, not %v", regs, got, want)
+		}
+
+		cut := rapid.IntRange(0, len(regs)).Draw(t, "cut")
+		var halves []Register
+		for _, half := range [][]Register{regs[:cut], regs[cut:]} {
+			if w, found := Merge(mergeNow, half...); found {
+				halves = append(halves, w)
+			}
+		}
+		if got, found := Merge(mergeNow, halves...); found != ok || !sameRegister(got, want) {
+			t.Fatalf("%v cut at %d gives %v, not %v", regs, cut, got, want)
+		}
+
+		plausible := 0
+		for _, r := range regs {
+			if r.Stamp > hlc.At(mergeNow.Add(hlc.MaxDrift)) {
+				continue
+			}
+			if plausible++; r.Compare(want) > 0 {
+				t.Fatalf("%v won over %v", want, r)
+			}
+		}
+		if ok != (plausible > 0) {
+			t.Fatalf("%d plausible registers, found %v", plausible, ok)
+		}
+	})
+}
+
+func TestCompareIsATotalOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, c := drawRegister(t), drawRegister(t), drawRegister(t)
+		if sign(a.Compare(b)) != -sign(b.Compare(a)) || a.Compare(a) != 0 {
+			t.Fatalf("%v and %v: %d and %d", a, b, a.Compare(b), b.Compare(a))
+		}
+		if (a.Compare(b) == 0) != sameRegister(a, b) {
+			t.Fatalf("%v and %v compare as equal", a, b)
+		}
+		if a.Compare(b) > 0 && b.Compare(c) > 0 && a.Compare(c) <= 0 {
+			t.Fatalf("%v > %v > %v, but not the first over the last", a, b, c)
+		}
+	})
+}
+
+func sign(n int) int {
+	switch {
+	case n > 0:
+		return 1
+	case n < 0:
+		return -1
+	}
+	return 0
+}
+
+// A clock ten minutes fast writes; until its time comes the older value is seen, and then the newer.
+func TestFutureStampWaits(t *testing.T) {
+	old := Register{Stamp: hlc.At(mergeNow), Value: []byte("old")}
+	future := Register{Stamp: hlc.At(mergeNow.Add(10 * time.Minute)), Value: []byte("future")}
+	for _, c := range []struct {
+		later time.Duration
+		want  string
+	}{{0, "old"}, {5*time.Minute - time.Millisecond, "old"}, {5 * time.Minute, "future"}, {time.Hour, "future"}} {
+		if got, ok := Merge(mergeNow.Add(c.later), old, future); !ok || string(got.Value) != c.want {
+			t.Errorf("after %v one sees %q, want %q", c.later, got.Value, c.want)
+		}
+	}
+	if got, ok := Merge(mergeNow, future); ok {
+		t.Errorf("an implausible register alone wins: %v", got)
+	}
+}
