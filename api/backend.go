@@ -1,0 +1,47 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"peerdex/node"
+)
+
+// Backend is the node as the API needs it. Errors that are *node.Problem reach the person as they are;
+// any other becomes node.CodeInternal. Devices and locations are named by their full ids: the API has
+// resolved names and prefixes, and refused unknown and ambiguous ones, before it calls. Every method may
+// be called from several goroutines at once and returns soon after ctx ends.
+type Backend interface {
+	Status(ctx context.Context) (node.Status, error)
+	// Devices returns every member, this device first, then by name.
+	Devices(ctx context.Context) ([]node.DeviceView, error)
+	// Locations returns the folders of every device: this one's first, then by device and path.
+	Locations(ctx context.Context) ([]node.LocationView, error)
+
+	// AddLocation indexes a folder and returns when its first scan is durable. progress is called now
+	// and then from one goroutine. If ctx ends first the location stays and the scan goes on.
+	AddLocation(ctx context.Context, req node.AddRequest, progress func(node.ScanProgress)) (node.ScanView, error)
+	// RemoveLocation stops indexing a location of this device and drops its entries everywhere. Files are not touched.
+	RemoveLocation(ctx context.Context, id string) (node.LocationView, error)
+	// Rescan compares a location of this device with the disk and returns when done, like AddLocation.
+	Rescan(ctx context.Context, id string, progress func(node.ScanProgress)) (node.ScanView, error)
+
+	List(ctx context.Context, q node.ListQuery) (node.Listing, error)
+	// Find calls fn for each hit; an error of fn ends it and is returned.
+	Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error)
+
+	Invite(ctx context.Context, req node.InviteRequest) (node.InviteView, error)
+	// Join pairs with the device behind req and returns when this node is in step with it; progress is
+	// called from one goroutine. If ctx ends after stage "joined" the membership stays.
+	Join(ctx context.Context, req node.JoinRequest, progress func(node.JoinProgress)) error
+	// Stop asks the node to end; it returns before the node has ended.
+	Stop(ctx context.Context) (node.StopResult, error)
+
+	SyncStatus(ctx context.Context) (node.SyncStatus, error)
+	// Pause stops sync with one device, or with all if device is empty, for a while or (0) until resumed.
+	Pause(ctx context.Context, device string, d time.Duration) (node.PauseView, error)
+	// Resume ends what Pause began; with an empty device everything that is paused.
+	Resume(ctx context.Context, device string) (node.PauseView, error)
+	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried.
+	SyncNow(ctx context.Context, device string) (node.NowView, error)
+}

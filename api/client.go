@@ -1,0 +1,278 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"peerdex/node"
+)
+
+// Client asks the daemon behind a socket. Its errors are *node.Problem; node.CodeNoDaemon when nobody
+// answers there.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client; it connects when it is first used.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}}
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		r = bytes.NewReader(b)
+	}
+	target := url.URL{Scheme: "http", Host: "peer", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), r)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.noAnswer(ctx, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var doc ErrorDocument
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&doc); err != nil || doc.Error == nil {
+		return nil, &node.Problem{Code: node.CodeInternal, Message: "the daemon answered " + resp.Status}
+	}
+	return nil, doc.Error
+}
+
+func (c *Client) noAnswer(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrPermission):
+		return &node.Problem{
+			Code:    node.CodeNotAllowed,
+			Message: "the control socket is closed to this user",
+			Cause:   c.socket + " belongs to another user",
+			Try:     "run the command as the user that started the daemon",
+		}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, syscall.ENOTSOCK):
+		return &node.Problem{
+			Code:    node.CodeNoDaemon,
+			Message: "no daemon is running here",
+			Cause:   "nothing answers on " + c.socket,
+			Try:     "start one: peer start ~/Pictures",
+		}
+	}
+	return &node.Problem{Code: node.CodeInternal, Message: "the daemon does not answer", Cause: err.Error(), Try: "peer stop, then peer start"}
+}
+
+func (c *Client) get(ctx context.Context, method, path string, q url.Values, body, v any) error {
+	resp, err := c.do(ctx, method, path, q, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return cut(ctx, err)
+	}
+	return nil
+}
+
+// cut is the error for an answer that ended early.
+func cut(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &node.Problem{Code: node.CodeInternal, Message: "the daemon's answer was cut", Cause: err.Error(), Try: "peer status"}
+}
+
+// stream reads lines until the one that ends them: line gets those of progress, entry and event; the
+// result is decoded into result. An error of line ends the request and is returned.
+func (c *Client) stream(ctx context.Context, method, path string, q url.Values, body any, line func([]byte) error, result any) error {
+	resp, err := c.do(ctx, method, path, q, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	r := bufio.NewReaderSize(resp.Body, 64<<10)
+	for {
+		b, err := r.ReadBytes('\n')
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return cut(ctx, err)
+		}
+		var head struct {
+			Type  string        `json:"type"`
+			Error *node.Problem `json:"error"`
+		}
+		if err := json.Unmarshal(b, &head); err != nil {
+			return cut(ctx, err)
+		}
+		switch head.Type {
+		case typeError:
+			return head.Error
+		case typeResult:
+			if err := json.Unmarshal(b, result); err != nil {
+				return cut(ctx, err)
+			}
+			return nil
+		}
+		if err := line(b); err != nil {
+			return err
+		}
+	}
+}
+
+// decoded makes a line function of fn.
+func decoded[T any](fn func(T) error) func([]byte) error {
+	return func(b []byte) error {
+		var v T
+		if err := json.Unmarshal(b, &v); err != nil {
+			return fmt.Errorf("decode a line of the daemon's answer: %w", err)
+		}
+		return fn(v)
+	}
+}
+
+func told[T any](fn func(T)) func([]byte) error {
+	return decoded(func(v T) error {
+		if fn != nil {
+			fn(v)
+		}
+		return nil
+	})
+}
+
+// Status is Backend.Status.
+func (c *Client) Status(ctx context.Context) (v node.Status, err error) {
+	err = c.get(ctx, http.MethodGet, "/v1/status", nil, nil, &v)
+	return v, err
+}
+
+// Devices is Backend.Devices.
+func (c *Client) Devices(ctx context.Context) ([]node.DeviceView, error) {
+	var v devices
+	err := c.get(ctx, http.MethodGet, "/v1/devices", nil, nil, &v)
+	return v.Devices, err
+}
+
+// Locations is Backend.Locations.
+func (c *Client) Locations(ctx context.Context) ([]node.LocationView, error) {
+	var v locations
+	err := c.get(ctx, http.MethodGet, "/v1/locations", nil, nil, &v)
+	return v.Locations, err
+}
+
+// AddLocation is Backend.AddLocation; progress may be nil.
+func (c *Client) AddLocation(ctx context.Context, req node.AddRequest, progress func(node.ScanProgress)) (v node.ScanView, err error) {
+	err = c.stream(ctx, http.MethodPost, "/v1/locations", nil, req, told(progress), &v)
+	return v, err
+}
+
+// RemoveLocation is Backend.RemoveLocation for whatever name or prefix ResolveLocation takes.
+func (c *Client) RemoveLocation(ctx context.Context, location string) (v node.LocationView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/locations/remove", nil, ref{Location: location}, &v)
+	return v, err
+}
+
+// Rescan is Backend.Rescan for whatever name or prefix ResolveLocation takes; progress may be nil.
+func (c *Client) Rescan(ctx context.Context, location string, progress func(node.ScanProgress)) (v node.ScanView, err error) {
+	err = c.stream(ctx, http.MethodPost, "/v1/locations/rescan", nil, ref{Location: location}, told(progress), &v)
+	return v, err
+}
+
+func setText(q url.Values, name, value string) {
+	if utf8.ValidString(value) {
+		q.Set(name, value)
+	} else {
+		q.Set(name+"_b64", base64.StdEncoding.EncodeToString([]byte(value)))
+	}
+}
+
+// List is Backend.List; the device is whatever ResolveDevice takes, or empty for this one.
+func (c *Client) List(ctx context.Context, req node.ListQuery) (v node.Listing, err error) {
+	q := url.Values{"device": {req.Device}, "limit": {strconv.Itoa(req.Limit)}}
+	setText(q, "path", req.Path)
+	setText(q, "after", req.After)
+	err = c.get(ctx, http.MethodGet, "/v1/entries", q, nil, &v)
+	return v, err
+}
+
+// Find is Backend.Find; devices are whatever ResolveDevice takes.
+func (c *Client) Find(ctx context.Context, req node.FindQuery, fn func(node.Entry) error) (v node.FindResult, err error) {
+	q := url.Values{"text": {req.Text}, "sort": {req.Sort}, "limit": {strconv.Itoa(req.Limit)}, "device": req.Device}
+	err = c.stream(ctx, http.MethodGet, "/v1/find", q, nil, decoded(fn), &v)
+	return v, err
+}
+
+// Invite is Backend.Invite.
+func (c *Client) Invite(ctx context.Context, req node.InviteRequest) (v node.InviteView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/invites", nil, req, &v)
+	return v, err
+}
+
+// Join is Backend.Join; it returns the last progress.
+func (c *Client) Join(ctx context.Context, req node.JoinRequest, progress func(node.JoinProgress)) (v node.JoinProgress, err error) {
+	err = c.stream(ctx, http.MethodPost, "/v1/join", nil, req, told(progress), &v)
+	return v, err
+}
+
+// Stop is Backend.Stop.
+func (c *Client) Stop(ctx context.Context) (v node.StopResult, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/stop", nil, struct{}{}, &v)
+	return v, err
+}
+
+// SyncStatus is Backend.SyncStatus.
+func (c *Client) SyncStatus(ctx context.Context) (v node.SyncStatus, err error) {
+	err = c.get(ctx, http.MethodGet, "/v1/sync", nil, nil, &v)
+	return v, err
+}
+
+// Pause is Backend.Pause; the device is whatever ResolveDevice takes.
+func (c *Client) Pause(ctx context.Context, device string, d time.Duration) (v node.PauseView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/sync/pause", nil, pauseRequest{d, device}, &v)
+	return v, err
+}
+
+// Resume is Backend.Resume; the device is whatever ResolveDevice takes.
+func (c *Client) Resume(ctx context.Context, device string) (v node.PauseView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/sync/resume", nil, ref{Device: device}, &v)
+	return v, err
+}
+
+// SyncNow is Backend.SyncNow; the device is whatever ResolveDevice takes.
+func (c *Client) SyncNow(ctx context.Context, device string) (v node.NowView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, &v)
+	return v, err
+}

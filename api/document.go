@@ -1,0 +1,117 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"peerdex/node"
+)
+
+// Schemas name what a document is. Fields are only ever added to a version; readers ignore those they
+// do not know.
+const (
+	SchemaStatus     = "peer.status/v1"
+	SchemaDevices    = "peer.devices/v1"
+	SchemaLocations  = "peer.locations/v1"
+	SchemaLocation   = "peer.location/v1"
+	SchemaScan       = "peer.scan/v1"
+	SchemaListing    = "peer.listing/v1"
+	SchemaFind       = "peer.find/v1"
+	SchemaInvite     = "peer.invite/v1"
+	SchemaJoin       = "peer.join/v1"
+	SchemaStop       = "peer.stop/v1"
+	SchemaSyncStatus = "peer.sync_status/v1"
+	SchemaPause      = "peer.pause/v1"
+	SchemaSyncNow    = "peer.sync_now/v1"
+	SchemaMetrics    = "peer.metrics/v1"
+	SchemaEvents     = "peer.events/v1"
+	SchemaError      = "peer.error/v1"
+)
+
+// Document returns the JSON of v, which must marshal to an object, with its schema as the first field.
+func Document(schema string, v any) ([]byte, error) { return document(schema, "", v) }
+
+// Line returns one line of a stream: a Document that also says its type, ended by a newline.
+func Line(schema, kind string, v any) ([]byte, error) {
+	b, err := document(schema, kind, v)
+	return append(b, '\n'), err
+}
+
+func document(schema, kind string, v any) ([]byte, error) {
+	body, err := json.Marshal(withoutNil(v))
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", schema, err)
+	}
+	if len(body) < 2 || body[0] != '{' {
+		return nil, fmt.Errorf("encode %s: %T is no JSON object", schema, v)
+	}
+	head := struct {
+		Schema string `json:"schema"`
+		Type   string `json:"type,omitempty"`
+	}{schema, kind}
+	out, err := json.Marshal(head)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", schema, err)
+	}
+	if bytes.Equal(body, []byte("{}")) {
+		return out, nil
+	}
+	out[len(out)-1] = ','
+	return append(out, body[1:]...), nil
+}
+
+// withoutNil returns v with empty lists in place of nil ones, because an empty list is [] and never null.
+// It looks into structs, not into the elements of lists.
+func withoutNil(v any) any {
+	in := reflect.ValueOf(v)
+	if in.Kind() != reflect.Struct {
+		return v
+	}
+	out := reflect.New(in.Type()).Elem()
+	out.Set(in)
+	fill(out)
+	return out.Interface()
+}
+
+func fill(v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Field(i)
+		switch {
+		case !f.CanSet():
+		case f.Kind() == reflect.Struct:
+			fill(f)
+		case f.Kind() == reflect.Slice && f.IsNil() && f.Type().Elem().Kind() != reflect.Uint8:
+			f.Set(reflect.MakeSlice(f.Type(), 0, 0))
+		}
+	}
+}
+
+// ErrorDocument is how a problem travels and how `--json` shows it.
+type ErrorDocument struct {
+	Error *node.Problem `json:"error"`
+}
+
+// AsProblem returns err as the problem that a person is shown: the *node.Problem in it, or one of
+// node.CodeInterrupted for an ended context, or else of node.CodeInternal.
+func AsProblem(err error) *node.Problem {
+	var p *node.Problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, context.Canceled):
+		return &node.Problem{Code: node.CodeInterrupted, Message: "interrupted"}
+	}
+	return &node.Problem{Code: node.CodeInternal, Message: err.Error()}
+}
+
+type devices struct {
+	Devices []node.DeviceView `json:"devices"`
+}
+
+type locations struct {
+	Locations []node.LocationView `json:"locations"`
+}

@@ -1,0 +1,370 @@
+package node
+
+import (
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+// The views below are what a node tells about itself: plain values, filled under the node's locks and
+// then free of it. Times are wall-clock times of this node; sizes are bytes; a nil *uint64 means
+// "unknown", which is not zero. Names and paths hold the bytes of the file system: in JSON they are
+// strings, and where they are no valid UTF-8 a second field (name_b64, path_b64, target_b64) holds the bytes.
+
+// Device connection states.
+const (
+	LinkDisconnected = "disconnected"
+	LinkConnecting   = "connecting"
+	LinkSyncing      = "syncing"
+	LinkConnected    = "connected"
+)
+
+// Node sync states.
+const (
+	StateUninitialized = "uninitialized"
+	StateBackfilling   = "backfilling"
+	StateCatchingUp    = "catching_up"
+	StateReady         = "ready"
+	StatePaused        = "paused"
+)
+
+// Status answers "is it fine?".
+type Status struct {
+	Now       time.Time      `json:"now"`
+	Version   string         `json:"version"`
+	PID       int            `json:"pid"`
+	Started   time.Time      `json:"started"`
+	Boot      string         `json:"boot_id"`
+	Home      string         `json:"home"`
+	Library   string         `json:"library"`   // hex
+	State     string         `json:"state"`     // one of the State constants
+	Reason    string         `json:"reason"`    // why it is in this state
+	Since     time.Time      `json:"since"`     // when it entered the state
+	Listen    []string       `json:"listen"`    // multiaddrs with /p2p/, dialable by others
+	Files     uint64         `json:"files"`     // of all devices
+	Dirs      uint64         `json:"dirs"`      //
+	Bytes     uint64         `json:"bytes"`     //
+	Devices   []DeviceView   `json:"devices"`   // this one first, then by name
+	Locations []LocationView `json:"locations"` // of this device, by path
+	Attention []Attention    `json:"attention"` // worst first
+}
+
+// Attention is one thing a person should know about.
+type Attention struct {
+	Severity string `json:"severity"`         // "problem" or "warning"
+	Text     string `json:"text"`             // one sentence without the device's name in front
+	Device   string `json:"device,omitempty"` // peer ID of the device it is about
+	Try      string `json:"try,omitempty"`    // a command to paste
+}
+
+// DeviceView is one member of the library as this node sees it.
+type DeviceView struct {
+	ID          string        `json:"id"`    // libp2p peer ID
+	Short       string        `json:"short"` // record.DeviceID.Short
+	Name        string        `json:"name"`
+	Self        bool          `json:"self"`
+	OS          string        `json:"os,omitempty"`
+	Version     string        `json:"version,omitempty"`
+	Added       time.Time     `json:"added,omitzero"`    // when it became a member
+	Link        string        `json:"link"`              // one of the Link constants; connected for Self
+	Online      bool          `json:"online"`            // a live connection exists; what is known of it is known "now"
+	Seen        time.Time     `json:"seen,omitzero"`     // last authenticated contact; zero: never
+	Address     string        `json:"address,omitempty"` // multiaddr of the live connection
+	RTT         time.Duration `json:"rtt_ns,omitempty"`  // smoothed; 0: not measured
+	ClockOffset time.Duration `json:"clock_offset_ns,omitempty"`
+	WeLack      *uint64       `json:"we_lack"`  // changes it is known to have and we lack
+	ItLacks     *uint64       `json:"it_lacks"` // changes we have and it lacks
+	Files       uint64        `json:"files"`
+	Dirs        uint64        `json:"dirs"`
+	Bytes       uint64        `json:"bytes"`
+	AsOf        time.Time     `json:"as_of,omitzero"`     // stamp of the newest head held of its feeds
+	Paused      bool          `json:"paused,omitempty"`   // sync with it is paused here
+	Failures    int           `json:"failures,omitempty"` // consecutive failed attempts to connect
+	LastError   string        `json:"last_error,omitempty"`
+}
+
+// LocationView is one indexed folder of any device.
+type LocationView struct {
+	ID         string    `json:"id"` // hex of record.LocationID
+	Device     string    `json:"device"`
+	DeviceName string    `json:"device_name"`
+	Self       bool      `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
+	Name       string    `json:"name"`
+	Path       string    `json:"path"`
+	Files      uint64    `json:"files"`
+	Dirs       uint64    `json:"dirs"`
+	Bytes      uint64    `json:"bytes"`
+	Online     bool      `json:"online"`           // the device is connected, or this one
+	AsOf       time.Time `json:"as_of,omitzero"`   // stamp of the head the figures come from
+	State      string    `json:"state,omitempty"`  // "scanning", "watching", "polling" or "gone"
+	Cause      string    `json:"cause,omitempty"`  // why it is polling or gone
+	Ignore     []string  `json:"ignore,omitempty"` // patterns given when it was added
+	Ignored    uint64    `json:"ignored"`          // entries left out at the last scan
+	Unreadable uint64    `json:"unreadable"`       // paths that could not be read at the last scan
+	LastScan   time.Time `json:"last_scan,omitzero"`
+	ScanMillis int64     `json:"scan_ms"` // duration of the last scan
+}
+
+// AddRequest names a folder to index.
+type AddRequest struct {
+	Path   string   `json:"path"`             // absolute
+	Name   string   `json:"name,omitempty"`   // empty: the folder's base name
+	Ignore []string `json:"ignore,omitempty"` // gitignore patterns besides those in .peerignore
+}
+
+// ScanProgress tells how far a scan is. Total is 0 while unknown (a first scan).
+type ScanProgress struct {
+	Seen  uint64 `json:"seen"`
+	Total uint64 `json:"total"`
+}
+
+// ScanView is the outcome of one scan.
+type ScanView struct {
+	Location   LocationView `json:"location"`
+	Added      uint64       `json:"added"`
+	Changed    uint64       `json:"changed"`
+	Removed    uint64       `json:"removed"`
+	Unchanged  uint64       `json:"unchanged"`
+	Ignored    uint64       `json:"ignored"`
+	Unreadable uint64       `json:"unreadable"`
+	Millis     int64        `json:"duration_ms"`
+}
+
+// Entry is one file, directory or link on one device.
+type Entry struct {
+	Device     string    `json:"device"`
+	DeviceName string    `json:"device_name"`
+	Online     bool      `json:"online"`
+	AsOf       time.Time `json:"as_of,omitzero"` // stamp of the head it was read from
+	Location   string    `json:"location"`       // hex of record.LocationID
+	ID         string    `json:"id"`             // hex of record.EntryID
+	Kind       string    `json:"kind"`           // record.Kind's word
+	Name       string    `json:"name"`
+	Path       string    `json:"path"` // whole, on its device
+	Target     string    `json:"target,omitempty"`
+	Size       uint64    `json:"size"`
+	Mode       uint32    `json:"mode"`
+	Modified   time.Time `json:"modified,omitzero"`
+}
+
+// ListQuery asks for what lies directly in a folder. Path is absolute on the device.
+type ListQuery struct {
+	Device string // peer ID
+	Path   string
+	After  string // name after which to go on; empty: from the first
+	Limit  int    // at most this many entries; 0: 1,000
+}
+
+// Listing is one page of a folder, sorted by the bytes of the names.
+type Listing struct {
+	Now        time.Time `json:"now"`
+	Device     string    `json:"device"`
+	DeviceName string    `json:"device_name"`
+	Online     bool      `json:"online"`
+	AsOf       time.Time `json:"as_of,omitzero"`
+	Path       string    `json:"path"`
+	Entries    []Entry   `json:"entries"` // for a path that is a file: the file
+	More       bool      `json:"more"`
+}
+
+// FindQuery asks for entries by name.
+type FindQuery struct {
+	Text   string   // words that the name or path must hold; at most 1,024 bytes
+	Device []string // peer IDs; empty: every device
+	Sort   string   // "name", "size", "modified", "path" or "" (as found)
+	Limit  int      // 0: no limit
+}
+
+// FindResult ends the answer to a FindQuery.
+type FindResult struct {
+	Now     time.Time    `json:"now"`
+	Found   uint64       `json:"found"`
+	More    bool         `json:"more"` // the limit cut it
+	Millis  int64        `json:"duration_ms"`
+	Devices []DeviceView `json:"devices"` // that were asked, for freshness
+}
+
+// InviteRequest asks for a secret that lets a device join.
+type InviteRequest struct {
+	TTL  time.Duration `json:"ttl_ns"` // 0: 10 minutes
+	Uses int           `json:"uses"`   // 0: once
+}
+
+// InviteView is an invite as the other device needs it. It is shown once and kept nowhere in clear.
+type InviteView struct {
+	Line    string    `json:"line"` // JoinRequest.Line
+	Addrs   []string  `json:"addresses"`
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses"`
+}
+
+// JoinProgress tells how far a join is. Stages come in this order; "connected" may be repeated while
+// records arrive.
+type JoinProgress struct {
+	Stage   string        `json:"stage"`             // "dialing", "connected", "joined", "syncing", "in_step"
+	Device  string        `json:"device,omitempty"`  // name of the device joined
+	Address string        `json:"address,omitempty"` // that answered, or is being dialed
+	RTT     time.Duration `json:"rtt_ns,omitempty"`
+	Done    uint64        `json:"done"`          // changes settled here
+	Total   uint64        `json:"total"`         // changes the other has
+	Met     []string      `json:"met,omitempty"` // names of further devices of the library
+}
+
+// StopResult is the answer to a request to stop; the node has not stopped yet when it is given.
+type StopResult struct {
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Now     time.Time `json:"now"`
+}
+
+// SyncStatus tells what is moving.
+type SyncStatus struct {
+	Now         time.Time     `json:"now"`
+	State       string        `json:"state"`
+	Reason      string        `json:"reason"`
+	Since       time.Time     `json:"since"`
+	PausedUntil time.Time     `json:"paused_until,omitzero"` // zero in state paused: until resumed
+	Sessions    []SessionView `json:"sessions"`
+	Queues      QueueView     `json:"queues"`
+	Devices     []DeviceView  `json:"devices"` // others only
+}
+
+// SessionView is one transfer that is going on.
+type SessionView struct {
+	ID      string    `json:"id"`   // correlation id, UUID text
+	Kind    string    `json:"kind"` // backfill, catch_up or reconcile
+	Device  string    `json:"device"`
+	Name    string    `json:"device_name"`
+	Started time.Time `json:"started"`
+	Done    uint64    `json:"done"`
+	Total   uint64    `json:"total"`         // 0: unknown
+	Why     string    `json:"why,omitempty"` // why this device was chosen
+}
+
+// QueueView counts what waits.
+type QueueView struct {
+	Apply          uint64 `json:"apply"`
+	ApplyCapacity  uint64 `json:"apply_capacity"`
+	Retry          uint64 `json:"retry"`
+	WaitingParents uint64 `json:"waiting_for_parents"`
+}
+
+// PauseView is what is paused after a request to pause or resume.
+type PauseView struct {
+	Now     time.Time `json:"now"`
+	Paused  bool      `json:"paused"`         // sync as a whole
+	Until   time.Time `json:"until,omitzero"` // zero and Paused: until resumed
+	Devices []string  `json:"devices"`        // names of devices paused one by one
+}
+
+// NowView is the outcome of a round of sync that was asked for: one line per device.
+type NowView struct {
+	Now     time.Time    `json:"now"`
+	Devices []DeviceView `json:"devices"`
+}
+
+// raw returns text's bytes if JSON would not carry them, else nil.
+func raw(text string) []byte {
+	if utf8.ValidString(text) {
+		return nil
+	}
+	return []byte(text)
+}
+
+func restore(text *string, b []byte) {
+	if b != nil {
+		*text = string(b)
+	}
+}
+
+type plainEntry Entry
+
+type entryJSON struct {
+	plainEntry
+	NameB64   []byte `json:"name_b64,omitempty"`
+	PathB64   []byte `json:"path_b64,omitempty"`
+	TargetB64 []byte `json:"target_b64,omitempty"`
+}
+
+func (e Entry) MarshalJSON() ([]byte, error) {
+	return json.Marshal(entryJSON{plainEntry(e), raw(e.Name), raw(e.Path), raw(e.Target)})
+}
+
+func (e *Entry) UnmarshalJSON(b []byte) error {
+	var j entryJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*e = Entry(j.plainEntry)
+	restore(&e.Name, j.NameB64)
+	restore(&e.Path, j.PathB64)
+	restore(&e.Target, j.TargetB64)
+	return nil
+}
+
+type plainLocation LocationView
+
+type locationJSON struct {
+	plainLocation
+	NameB64 []byte `json:"name_b64,omitempty"`
+	PathB64 []byte `json:"path_b64,omitempty"`
+}
+
+func (l LocationView) MarshalJSON() ([]byte, error) {
+	return json.Marshal(locationJSON{plainLocation(l), raw(l.Name), raw(l.Path)})
+}
+
+func (l *LocationView) UnmarshalJSON(b []byte) error {
+	var j locationJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*l = LocationView(j.plainLocation)
+	restore(&l.Name, j.NameB64)
+	restore(&l.Path, j.PathB64)
+	return nil
+}
+
+type plainListing Listing
+
+type listingJSON struct {
+	plainListing
+	PathB64 []byte `json:"path_b64,omitempty"`
+}
+
+func (l Listing) MarshalJSON() ([]byte, error) {
+	return json.Marshal(listingJSON{plainListing(l), raw(l.Path)})
+}
+
+func (l *Listing) UnmarshalJSON(b []byte) error {
+	var j listingJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*l = Listing(j.plainListing)
+	restore(&l.Path, j.PathB64)
+	return nil
+}
+
+type plainAdd AddRequest
+
+type addJSON struct {
+	plainAdd
+	PathB64 []byte `json:"path_b64,omitempty"`
+	NameB64 []byte `json:"name_b64,omitempty"`
+}
+
+func (a AddRequest) MarshalJSON() ([]byte, error) {
+	return json.Marshal(addJSON{plainAdd(a), raw(a.Path), raw(a.Name)})
+}
+
+func (a *AddRequest) UnmarshalJSON(b []byte) error {
+	var j addJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*a = AddRequest(j.plainAdd)
+	restore(&a.Path, j.PathB64)
+	restore(&a.Name, j.NameB64)
+	return nil
+}
