@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,7 @@ const (
 	memTable  = 32 << 20  // bytes; a transaction may hold 15% of it
 	cacheSize = 32 << 20  // bytes of decompressed blocks
 	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
+	maxKey    = 2 << 10   // bytes of a key: MaxName and what stands around it, with room
 	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables
 )
 
@@ -112,7 +114,7 @@ func (e *engine) Update(fn func(kv.Tx) error) error {
 	}
 	tx := &badgerTx{tx: e.db.NewTransaction(true)}
 	defer tx.tx.Discard()
-	if err := fn(tx); err != nil {
+	if err := errors.Join(fn(tx), tx.failed); err != nil {
 		return err
 	}
 	if err := edge(tx.tx.Commit()); err != nil {
@@ -165,8 +167,9 @@ func edge(err error) error {
 }
 
 type badgerTx struct {
-	tx   *badger.Txn
-	done func()
+	tx     *badger.Txn
+	done   func()
+	failed error // of a write that was refused: the transaction must not commit without it
 }
 
 func (t *badgerTx) Close() {
@@ -192,8 +195,15 @@ func (t *badgerTx) Get(key []byte) ([]byte, error) {
 	return v, edge(err)
 }
 
-func (t *badgerTx) Set(key, value []byte) error { return edge(t.tx.Set(key, value)) }
-func (t *badgerTx) Delete(key []byte) error     { return edge(t.tx.Delete(key)) }
+func (t *badgerTx) Set(key, value []byte) error { return t.wrote(t.tx.Set(key, value)) }
+func (t *badgerTx) Delete(key []byte) error     { return t.wrote(t.tx.Delete(key)) }
+
+func (t *badgerTx) wrote(err error) error {
+	if err != nil && t.failed == nil {
+		t.failed = edge(err)
+	}
+	return edge(err)
+}
 
 func (t *badgerTx) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
 	return t.iterate(prefix, from, false, true, fn)
@@ -213,14 +223,13 @@ func (t *badgerTx) iterate(prefix, from []byte, down, values bool, fn func(key, 
 	it := t.tx.NewIterator(opt)
 	defer it.Close()
 	start := from
-	if start == nil {
+	switch {
+	case down && (start == nil || bytes.Compare(start, prefix) > 0 && !bytes.HasPrefix(start, prefix)):
+		start = append(bytes.Clone(prefix), bytes.Repeat([]byte{0xFF}, maxKey+1-len(prefix))...)
+	case down && bytes.Compare(start, prefix) < 0, !down && bytes.Compare(start, prefix) > 0 && !bytes.HasPrefix(start, prefix):
+		return nil // begins beyond the last
+	case !down && bytes.Compare(start, prefix) < 0:
 		start = prefix
-		if down {
-			start = append(append(make([]byte, 0, len(prefix)+1), prefix...), 0xFF)
-			for len(start) < 256 { // above every key with the prefix: none is longer
-				start = append(start, 0xFF)
-			}
-		}
 	}
 	for it.Seek(start); it.ValidForPrefix(prefix); it.Next() {
 		item := it.Item()

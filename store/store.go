@@ -178,6 +178,9 @@ func (s *Store) checkSchema() error {
 	})
 }
 
+// Device returns the device whose store this is.
+func (s *Store) Device() record.DeviceID { return s.cfg.Device }
+
 // Close closes the engine once running calls have returned.
 func (s *Store) Close() error { return s.eng.Close() }
 

@@ -66,6 +66,9 @@ func (v *View) Node(level int, i uint64) ([]feed.Hash, error) { return v.nodes.N
 // Leaf returns what leaf i holds.
 func (v *View) Leaf(i uint64) (feed.Leaf, error) { return v.nodes.Leaf(i) }
 
+// Pack writes a leaf for the wire, in the shape of this store's trees.
+func (v *View) Pack(l feed.Leaf) []byte { return v.nodes.shape.Pack(l) }
+
 // LeavesFrom calls fn with the index of each leaf that is not empty, from i upwards.
 func (v *View) LeavesFrom(i uint64, fn func(i uint64) error) error {
 	prefix := v.nodes.row.num.tree(0, 0)[:6]

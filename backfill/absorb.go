@@ -1,0 +1,67 @@
+package backfill
+
+import (
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/protocol"
+)
+
+// maxAbsorb bounds the registers of one device feed that are held in memory while it is absorbed: more
+// than any device has written, about 500 MB at worst.
+const maxAbsorb = 1 << 20
+
+// own takes back what this device once signed and no longer has, then signs above it (rule 15).
+func (u *pulling) own() error {
+	st, _ := u.Store.State(u.Feed)
+	if v := st.DecideOwn(u.Boot, &u.Head, u.Head); v.Own != feed.OwnAbsorb {
+		return nil // what made the pull worth while has been dealt with
+	}
+	if err := u.ask(&protocol.Delta{After: 0}, "delta"); err != nil {
+		return err
+	}
+	var all []feed.Entry
+	absorbed := 0
+	for at, last := uint64(0), false; !last; {
+		page, err := u.page()
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Entries {
+			if e.Seq <= at || e.Seq > u.Head.Seq {
+				return violation(protocol.CodeMalformed, "entry at %d after %d in a delta up to %d", e.Seq, at, u.Head.Seq)
+			}
+			at = e.Seq
+		}
+		if len(page.Entries) == 0 && !page.Last {
+			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		absorbed += len(page.Entries)
+		last = page.Last
+		if u.Feed.IsDevice() {
+			if absorbed > maxAbsorb {
+				return fmt.Errorf("own device feed of more than %d registers", maxAbsorb)
+			}
+			all = append(all, page.Entries...)
+		} else if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
+			return err
+		}
+	}
+	var (
+		to  feed.Head
+		err error
+	)
+	if u.Feed.IsDevice() {
+		to, err = u.Store.AbsorbRegisters(u.Head, all)
+	} else {
+		to, err = u.Store.Jump(u.Feed, u.Head)
+	}
+	if err != nil {
+		return err
+	}
+	u.Notes.RolledBack(u.Pull, absorbed, to)
+	if !u.Feed.IsDevice() {
+		u.Rescan(u.Feed.Location)
+	}
+	return nil
+}

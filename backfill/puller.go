@@ -1,0 +1,250 @@
+// Package backfill brings feeds into step by asking: delta, tree diff, election of the donor, on both
+// sides of the stream. What to ask for is decided in package feed; what arrives goes through
+// store.Apply.
+package backfill
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// Limits of one request, each a fraction of a frame.
+const (
+	nodesPerRequest  = 64   // a node's children are at most 512 bytes
+	leavesPerRequest = 64   // a leaf is at most 4,352 bytes
+	seqsPerRequest   = 1000 // the entries of one page
+)
+
+// Puller asks a donor for what this device lacks. Its fields are set once.
+type Puller struct {
+	Store *store.Store
+	Shape feed.Shape // of the library's trees
+	Boot  uint64     // nonce of this process (rule 16)
+	Notes Notes
+	Now   func() time.Time
+	// Rescan is called after an own location feed was absorbed or jumped: entries may have changed
+	// without the indexer, which must read them again and compare them with the folder.
+	Rescan func(record.LocationID)
+	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
+	Orphaned func(feed.ID) bool
+}
+
+// Run pulls the wanted feeds, in order, over one stream, and returns how many of them settled or needed
+// nothing. A donor's refusal of one feed is not an error: the next feed is tried. The caller owns the
+// stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
+func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []feed.ID) (settled int, refused map[feed.ID]error, err error) {
+	refused = map[feed.ID]error{}
+	for _, id := range want {
+		err := p.pull(conn, session, id)
+		var no *RefusedError
+		switch {
+		case errors.As(err, &no), errors.Is(err, errBusy), errors.Is(err, errBlocked), errors.Is(err, store.ErrStale):
+			refused[id] = err
+		case err != nil:
+			return settled, refused, fmt.Errorf("pull feed %v: %w", id, err)
+		default:
+			settled++
+		}
+	}
+	return settled, refused, conn.CloseWrite()
+}
+
+var (
+	// errBusy: another pull or push holds the feed (rule 7).
+	errBusy = errors.New("feed is being written by another session")
+	// errBlocked: the donor is behind what was settled here before (rule 18).
+	errBlocked = errors.New("donor is below this device's floor")
+)
+
+// pulling is one feed on its way.
+type pulling struct {
+	*Puller
+	Pull
+	conn *protocol.Conn
+	last time.Time // when the last frame was asked for or came
+}
+
+func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.ID) error {
+	u := &pulling{Puller: p, conn: conn, Pull: Pull{Session: session, Donor: conn.Device(), Feed: id}}
+	if err := u.open(); err != nil {
+		return err
+	}
+	if id.Device == p.Store.Device() {
+		return u.own()
+	}
+	if _, err := p.Store.Observe([]feed.Head{u.Head}); err != nil {
+		return violation(protocol.CodeMismatch, "%v", err)
+	}
+	release, ok := p.Store.Claim(id)
+	if !ok {
+		return errBusy
+	}
+	defer release()
+	st, _ := p.Store.State(id)
+	u.Route = st.DecideRoute(u.Head, p.Orphaned != nil && p.Orphaned(id))
+	u.Lacks = u.Head.Seq - min(u.Route.From, u.Head.Seq)
+	if u.Route.Road == feed.RoadNone {
+		return nil
+	}
+	p.Notes.Chosen(u.Pull)
+	switch u.Route.Road {
+	case feed.RoadBlocked:
+		return errBlocked
+	case feed.RoadDelta:
+		err := u.delta(st)
+		if !errors.Is(err, store.ErrMismatch) {
+			return err
+		}
+		p.Notes.Mismatch(u.Pull)
+		if st, _ := p.Store.State(id); st.Settled == nil { // rule 11
+			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
+				return err
+			}
+		}
+	}
+	return u.diff()
+}
+
+// open asks the donor for its head of the feed.
+func (u *pulling) open() error {
+	if err := u.ask(&protocol.Open{Session: u.Session, Feed: u.Feed}, "open"); err != nil {
+		return err
+	}
+	switch m, err := u.conn.Recv(); m := m.(type) {
+	case *protocol.Opened:
+		if m.Head.Feed != u.Feed {
+			return violation(protocol.CodeMalformed, "asked for feed %v, got the head of %v", u.Feed, m.Head.Feed)
+		}
+		u.Head = m.Head
+		return nil
+	default:
+		return unexpected(m, err)
+	}
+}
+
+func (u *pulling) ask(m protocol.Message, request string) error {
+	if err := u.conn.Send(m); err != nil {
+		return err
+	}
+	if err := u.conn.Flush(); err != nil {
+		return err
+	}
+	u.last = u.Now()
+	u.Notes.Asked(u.Pull, request)
+	return nil
+}
+
+// page receives the next page of entries.
+func (u *pulling) page() (*protocol.Page, error) {
+	m, err := u.conn.Recv()
+	page, ok := m.(*protocol.Page)
+	if !ok {
+		return nil, unexpected(m, err)
+	}
+	now := u.Now()
+	size := 0
+	for _, e := range page.Entries {
+		size += protocol.EntrySize(e)
+	}
+	u.Notes.Received(u.Pull, len(page.Entries), size, now.Sub(u.last))
+	u.last = now
+	return page, nil
+}
+
+// unexpected explains why a message was not the one awaited.
+func unexpected(m protocol.Message, err error) error {
+	if err != nil {
+		return err
+	}
+	if no, ok := m.(*protocol.Refused); ok {
+		return &RefusedError{no.Code}
+	}
+	return protocol.Unexpected(m)
+}
+
+// RefusedError is a donor's answer that it will not serve one feed; the stream goes on.
+type RefusedError struct{ Code protocol.Code }
+
+func (e *RefusedError) Error() string { return "donor refuses: " + e.Code.Error() }
+func (e *RefusedError) Unwrap() error { return e.Code }
+
+// violation accuses the other side of breaking the protocol.
+func violation(code protocol.Code, format string, args ...any) error {
+	return &protocol.Error{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func (u *pulling) apply(c store.Change) error {
+	c.Feed = u.Feed
+	c.Orphaned = u.Orphaned != nil && u.Orphaned(u.Feed)
+	if c.Settle != nil {
+		c.Within = func(tx kv.Tx, res *store.Result) error { return u.Notes.Settled(tx, u.Pull, res) }
+	}
+	start := u.Now()
+	res, err := u.Store.Apply(c)
+	if errors.Is(err, kv.ErrTooBig) && len(c.Entries)+len(c.Remove) > 1 {
+		return u.split(c)
+	}
+	if err != nil {
+		return err
+	}
+	u.Notes.Applied(u.Pull, res, u.Now().Sub(start))
+	return nil
+}
+
+// split applies a change that one transaction cannot hold in two: the feed is unsettled in between.
+func (u *pulling) split(c store.Change) error {
+	first, second := c, c
+	first.Settle, first.Entries, first.Remove = nil, c.Entries[:len(c.Entries)/2], c.Remove[:len(c.Remove)/2]
+	second.Entries, second.Remove = c.Entries[len(first.Entries):], c.Remove[len(first.Remove):]
+	if n := len(first.Entries); u.Route.Road == feed.RoadDelta && n > 0 {
+		first.Cursor = u.cursor(first.Entries[n-1].Seq, 0)
+	}
+	if err := u.apply(first); err != nil {
+		return err
+	}
+	return u.apply(second)
+}
+
+// cursor is where a delta stands after an entry with seq (rule 10).
+func (u *pulling) cursor(seq, high uint64) *feed.Cursor {
+	return &feed.Cursor{Seq: seq, GC: u.Head.GC, High: max(u.Head.Seq, high)}
+}
+
+// delta draws every entry after a position; the last page settles the feed, in the same transaction.
+func (u *pulling) delta(st feed.State) error {
+	if err := u.ask(&protocol.Delta{After: u.Route.From}, "delta"); err != nil {
+		return err
+	}
+	high := uint64(0)
+	if st.Cursor != nil {
+		high = st.Cursor.High
+	}
+	for at := u.Route.From; ; {
+		page, err := u.page()
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Entries {
+			if e.Seq <= at || e.Seq > u.Head.Seq {
+				return violation(protocol.CodeMalformed, "entry at %d after %d in a delta up to %d", e.Seq, at, u.Head.Seq)
+			}
+			at = e.Seq
+		}
+		if page.Last {
+			return u.apply(store.Change{Entries: page.Entries, Settle: &u.Head})
+		}
+		if len(page.Entries) == 0 {
+			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		if err := u.apply(store.Change{Entries: page.Entries, Cursor: u.cursor(at, high)}); err != nil {
+			return err
+		}
+	}
+}

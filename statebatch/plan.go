@@ -1,0 +1,16 @@
+// Package statebatch pushes what this device has just written to peers that hold what came before it,
+// and applies what peers push. A push is a short cut: what it misses, backfill finds.
+package statebatch
+
+import (
+	"peerdex/feed"
+)
+
+// Limit is the most entries one push carries; more are left to a pull, which the peer starts when it
+// sees the new head.
+const Limit = 1000
+
+// plan says whether the entries after held lead a peer settled there to own, in one push.
+func plan(held feed.Head, own feed.State) bool {
+	return own.Settled != nil && feed.Continues(held, *own.Settled) && own.Settled.Seq-held.Seq <= Limit
+}

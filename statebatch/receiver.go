@@ -1,0 +1,127 @@
+package statebatch
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// ReceiverNotes is told what a receiver does.
+type ReceiverNotes interface {
+	PushReceived(from record.DeviceID, id feed.ID, entries int)
+	// PushDone says what became of a push: res is what Apply did if the outcome is Applied.
+	PushDone(from record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, d time.Duration)
+	// PushSettled runs inside the transaction that settles the feed.
+	PushSettled(tx kv.Tx, from record.DeviceID, b *protocol.StateBatch, res *store.Result) error
+	// Look says that a feed is to be pulled.
+	Look(id feed.ID)
+}
+
+// Receiver applies what peers push.
+type Receiver struct {
+	Store *store.Store
+	Notes ReceiverNotes
+	Now   func() time.Time
+	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
+	Follows func(feed.ID) bool
+}
+
+// Serve answers one peer's pushes until it closes the stream. It blocks.
+func (r *Receiver) Serve(conn *protocol.Conn) error {
+	for {
+		m, err := conn.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b, ok := m.(*protocol.StateBatch)
+		if !ok {
+			return protocol.Unexpected(m)
+		}
+		ack, err := r.Receive(conn.Device(), b)
+		if err != nil {
+			return err
+		}
+		if err := conn.Send(ack); err != nil {
+			return err
+		}
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// Receive applies one push if it continues what is held (rule 8) and says what became of it, once that
+// is durable (rule 2). A head its owner did not sign is a *protocol.Error.
+func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*protocol.Ack, error) {
+	id, start := b.Next.Feed, r.Now()
+	r.Notes.PushReceived(from, id, len(b.Entries))
+	outcome, res, err := r.apply(from, b)
+	if err != nil {
+		r.Notes.PushDone(from, b, protocol.Rejected, res, r.Now().Sub(start))
+		return nil, err
+	}
+	if outcome == protocol.Applied {
+		if err := r.Store.Sync(); err != nil {
+			return nil, err
+		}
+	}
+	r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
+	switch outcome {
+	case protocol.Gap, protocol.Unsettled, protocol.Mismatch, protocol.Busy:
+		r.Notes.Look(id)
+	}
+	ack := &protocol.Ack{Feed: id, Outcome: outcome}
+	if st, ok := r.Store.State(id); ok && st.Settled != nil {
+		ack.Head = *st.Settled
+	}
+	return ack, nil
+}
+
+func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	id := b.Next.Feed
+	if id.Device == r.Store.Device() || !r.Follows(id) {
+		return protocol.Rejected, store.Result{}, nil
+	}
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); errors.Is(err, feed.ErrSignature) {
+		return 0, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+	} else if err != nil {
+		return 0, store.Result{}, err
+	}
+	release, ok := r.Store.Claim(id)
+	if !ok {
+		return protocol.Busy, store.Result{}, nil
+	}
+	defer release()
+	res, err := r.Store.Apply(store.Change{
+		Feed: id, Prev: &b.Prev, Entries: b.Entries, Settle: &b.Next,
+		Within: func(tx kv.Tx, res *store.Result) error { return r.Notes.PushSettled(tx, from, b, res) },
+	})
+	switch {
+	case errors.Is(err, store.ErrMismatch):
+		return protocol.Mismatch, res, nil
+	case errors.Is(err, store.ErrStale):
+		return protocol.Known, res, nil
+	case errors.Is(err, kv.ErrTooBig):
+		return protocol.Gap, res, nil // a pull can take it in parts
+	case err != nil:
+		return 0, res, err
+	}
+	switch res.Push {
+	case feed.PushKnown:
+		return protocol.Known, res, nil
+	case feed.PushUnsettled:
+		return protocol.Unsettled, res, nil
+	case feed.PushGap:
+		return protocol.Gap, res, nil
+	}
+	return protocol.Applied, res, nil
+}
