@@ -54,8 +54,8 @@ func (p Push) String() string {
 // DecidePush applies rule 8 to a node's state. prev is the head the entries continue.
 func (s State) DecidePush(prev Head, next Head) Push {
 	switch {
-	case s.Settled == nil && s.Count == 0 && s.Floor.IsGenesis() && prev.IsGenesis():
-		return PushApply
+	case s.Settled == nil && s.Count == 0 && s.Floor.IsGenesis() && prev.IsGenesis() && Continues(prev, next):
+		return PushApply // a feed never held is as good as settled at genesis
 	case s.Settled == nil:
 		return PushUnsettled
 	case next.Compare(*s.Settled) <= 0:
