@@ -2,6 +2,8 @@ package feed
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -366,6 +368,20 @@ func TestOwnIsTheModels(t *testing.T) {
 // live is a live set: seq by key, negative for a tombstone.
 type live map[int]int
 
+// after returns the live set with the entries of o beyond position put onto it, up to the cut-th of
+// them, and the last seq put.
+func (l live) after(position uint64, o live, cut int) (live, uint64) {
+	out, last := maps.Clone(l), position
+	keys := slices.SortedFunc(maps.Keys(o), func(a, b int) int { return abs(o[a]) - abs(o[b]) })
+	for _, k := range keys {
+		if seq := uint64(abs(o[k])); seq > position && cut > 0 {
+			out[k], last, cut = o[k], seq, cut-1
+		}
+	}
+	return out, last
+}
+
+// drop returns the live set without the tombstones up to gc.
 func (l live) drop(gc uint64) live {
 	out := live{}
 	for k, s := range l {
@@ -376,106 +392,125 @@ func (l live) drop(gc uint64) live {
 	return out
 }
 
-func (l live) equal(o live) bool { return fmt.Sprint(l) == fmt.Sprint(o) }
+func abs(n int) int { return max(n, -n) }
 
-func seqOf(s int) uint64 { return uint64(max(s, -s)) }
+const whole = 1 << 30 // a delta that is not cut
 
-// Where the history never went back, every delta and every push that is allowed gives exactly the
-// donor's live set, however often it was cut and resumed from another donor: mismatches never happen
-// (rules 8, 9, 10 and 11).
+// drawHistory draws the heads an owner signed, the first being genesis, with their live sets. It never
+// goes back.
+func drawHistory(t *rapid.T) (heads []Head, sets []live) {
+	heads, sets = []Head{{}}, []live{{}}
+	for range rapid.IntRange(1, 16).Draw(t, "history") {
+		last := heads[len(heads)-1]
+		set, next := maps.Clone(sets[len(sets)-1]), head(last.Seq, last.GC, 0)
+		switch rapid.IntRange(0, 5).Draw(t, "operation") {
+		case 0, 1: // collect
+			next.Seq++
+			next.GC = rapid.Uint64Range(last.GC, last.Seq).Draw(t, "gc")
+		case 2, 3:
+			next.Seq++
+			set[rapid.IntRange(0, 3).Draw(t, "gone")] = -int(next.Seq)
+		default:
+			for range rapid.IntRange(1, 2).Draw(t, "puts") {
+				next.Seq++
+				set[rapid.IntRange(0, 3).Draw(t, "key")] = int(next.Seq)
+			}
+		}
+		set = set.drop(next.GC)
+		next.Count, next.Root = uint64(len(set)), Hash{1, byte(next.Seq)}
+		heads, sets = append(heads, next), append(sets, set)
+	}
+	return heads, sets
+}
+
+func holding(h *Head, c *Cursor, floor Head, set live) State {
+	return State{Settled: h, Cursor: c, Floor: floor, Best: floor, Count: uint64(len(set))}
+}
+
+// Where the history never went back, every push and every delta that is allowed gives exactly the live
+// set of the donor, from wherever one is settled (rules 8, 9 and 11).
 func TestAllowedRoadsAreExact(t *testing.T) {
 	reached := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		heads, sets := []Head{{}}, []live{{}}
-		for range rapid.IntRange(1, 25).Draw(t, "history") {
-			last, set := heads[len(heads)-1], live{}
-			for k, s := range sets[len(sets)-1] {
-				set[k] = s
-			}
-			next := head(last.Seq, last.GC, 0)
-			switch rapid.IntRange(0, 5).Draw(t, "operation") {
-			case 0: // collect
-				next.Seq++
-				next.GC = rapid.Uint64Range(last.GC, last.Seq).Draw(t, "gc")
-			case 1, 2:
-				next.Seq++
-				set[rapid.IntRange(0, 4).Draw(t, "gone")] = -int(next.Seq)
-			default:
-				for range rapid.IntRange(1, 3).Draw(t, "puts") {
-					next.Seq++
-					set[rapid.IntRange(0, 4).Draw(t, "key")] = int(next.Seq)
+		heads, sets := drawHistory(t)
+		for i, at := range heads {
+			s := holding(&at, nil, at, sets[i])
+			for j, donor := range heads {
+				if Continues(at, donor) {
+					if got := s.DecidePush(at, donor); got != PushApply {
+						t.Fatalf("%s continues %s, but the receiver says %v", show(donor), show(at), got)
+					}
+					if got, _ := sets[i].after(at.Seq, sets[j], whole); !maps.Equal(got.drop(donor.GC), sets[j]) {
+						t.Fatalf("push from %s to %s gives %v, want %v", show(at), show(donor), got.drop(donor.GC), sets[j])
+					}
+					reached["push"]++
 				}
-			}
-			set = set.drop(next.GC)
-			next.Count, next.Root = uint64(len(set)), Hash{1, byte(next.Seq)}
-			heads, sets = append(heads, next), append(sets, set)
-		}
-
-		held, s := live{}, State{}
-		if rapid.Bool().Draw(t, "settled at first") {
-			i := rapid.IntRange(0, len(heads)-1).Draw(t, "at")
-			held = sets[i].drop(0)
-			s = State{Settled: &heads[i], Floor: heads[i], Best: heads[i], Count: uint64(len(held))}
-		}
-		for range rapid.IntRange(1, 6).Draw(t, "pulls") {
-			i := rapid.IntRange(0, len(heads)-1).Draw(t, "donor")
-			donor, set := heads[i], sets[i]
-			if s.Settled != nil && Continues(*s.Settled, donor) {
-				pushed := held.drop(0)
-				for k, q := range set {
-					if seqOf(q) > s.Settled.Seq {
-						pushed[k] = q
+				route := s.DecideRoute(donor, false)
+				if j <= i != (route.Road == RoadNone) {
+					t.Fatalf("from %s to %s: %+v", show(at), show(donor), route)
+				}
+				if route.Road == RoadDelta {
+					if got, _ := sets[i].after(route.From, sets[j], whole); !maps.Equal(got.drop(donor.GC), sets[j]) {
+						t.Fatalf("delta %+v from %s to %s gives %v, want %v", route, show(at), show(donor), got.drop(donor.GC), sets[j])
 					}
 				}
-				if got := s.DecidePush(*s.Settled, donor); got != PushApply || !pushed.drop(donor.GC).equal(set) {
-					t.Fatalf("push from %s to %s (%v) gives %v, want %v", show(*s.Settled), show(donor), got, pushed.drop(donor.GC), set)
-				}
-				reached["push"]++
+				reached[route.Road.String()+" "+route.Reason]++
 			}
-			route := s.DecideRoute(donor, false)
-			if route.Road != RoadDelta {
-				continue
-			}
-			var todo []int // keys by seq
-			for q := route.From + 1; q <= donor.Seq; q++ {
-				for k, at := range set {
-					if seqOf(at) == q {
-						todo = append(todo, k)
-					}
-				}
-			}
-			cut := rapid.IntRange(0, len(todo)).Draw(t, "cut")
-			for _, k := range todo[:cut] {
-				held[k] = set[k]
-			}
-			if cut > 0 && cut < len(todo) {
-				high := donor.Seq
-				if s.Cursor != nil {
-					high = max(high, s.Cursor.High)
-				}
-				s.Settled, s.Cursor = nil, &Cursor{Seq: seqOf(set[todo[cut-1]]), GC: donor.GC, High: high}
-				s.Count = uint64(len(held))
-				reached["cut"]++
-				continue
-			}
-			for _, k := range todo[cut:] {
-				held[k] = set[k]
-			}
-			held = held.drop(donor.GC)
-			if !held.equal(set) {
-				// A cursor drawn from a newer donor may hold what an older one has not yet: the one case the
-				// root check is there for, and never with a donor at or above the cursor's.
-				if s.Cursor != nil && donor.Seq < s.Cursor.High {
-					reached["older donor"]++
-					return
-				}
-				t.Fatalf("delta (%s from %d) to %s gives %v, want %v", route.Reason, route.From, show(donor), held, set)
-			}
-			reached["delta "+route.Reason]++
-			s = State{Settled: &donor, Floor: donor, Best: donor, Count: uint64(len(held))}
 		}
 	})
-	for _, want := range []string{"push", "cut", "delta position", "delta cursor", "delta empty"} {
+	for _, want := range []string{"push", "none in_step", "delta position", "delta empty", "diff gc"} {
+		if reached[want] == 0 {
+			t.Errorf("%s was never reached: %v", want, reached)
+		}
+	}
+}
+
+// A delta that is cut at any entry, any number of times, and goes on from any donor gives exactly the
+// last donor's live set, unless that one is behind a donor drawn from before (rules 10 and 11).
+func TestCutDeltasAreExact(t *testing.T) {
+	reached := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 40 { // so that every outcome is met for sure
+			heads, sets := drawHistory(t)
+			first := rapid.IntRange(0, len(heads)-1).Draw(t, "settled at first")
+			held, s := sets[first], holding(&heads[first], nil, heads[first], sets[first])
+			for range rapid.IntRange(1, 3).Draw(t, "cuts") {
+				i := rapid.IntRange(0, len(heads)-1).Draw(t, "donor")
+				route := s.DecideRoute(heads[i], false)
+				if route.Road != RoadDelta {
+					continue
+				}
+				got, last := held.after(route.From, sets[i], rapid.IntRange(1, 4).Draw(t, "page"))
+				if last == route.From {
+					continue // the donor had nothing new to put
+				}
+				c := &Cursor{Seq: last, GC: heads[i].GC, High: heads[i].Seq}
+				if s.Cursor != nil {
+					c.High = max(c.High, s.Cursor.High)
+				}
+				held, s = got, holding(nil, c, s.Floor, got)
+				reached["cut"]++
+			}
+			if s.Cursor == nil {
+				continue
+			}
+			for j, donor := range heads {
+				route := s.DecideRoute(donor, false)
+				if reached[route.Road.String()]++; route.Road != RoadDelta {
+					continue
+				}
+				got, _ := held.after(route.From, sets[j], whole)
+				if maps.Equal(got.drop(donor.GC), sets[j]) {
+					continue
+				}
+				if donor.Seq >= s.Cursor.High {
+					t.Fatalf("delta %+v to %s over %s gives %v, want %v", route, show(donor), showState(s), got.drop(donor.GC), sets[j])
+				}
+				reached["older donor"]++ // holds what that donor has not yet; the root check finds it
+			}
+		}
+	})
+	for _, want := range []string{"cut", "delta", "diff", "older donor"} {
 		if reached[want] == 0 {
 			t.Errorf("%s was never reached: %v", want, reached)
 		}
