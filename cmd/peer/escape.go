@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -78,6 +79,8 @@ func columns(text string) int {
 	return n
 }
 
+var uncoloured = regexp.MustCompile("\x1b\\[[0-9]*m")
+
 func runeColumns(r rune) int {
 	switch {
 	case r < 0x300:
@@ -93,15 +96,15 @@ func runeColumns(r rune) int {
 	return 1
 }
 
-// middle shortens printed text to width columns by an ellipsis in its middle.
+// middle shortens printed text to width columns by an ellipsis in its middle. Text with colours loses them.
 func middle(text string, width int, ellipsis string) string {
 	if columns(text) <= width || width < 1 {
 		return text
 	}
-	runes := []rune(text)
+	runes := []rune(uncoloured.ReplaceAllString(text, ""))
 	room := width - columns(ellipsis)
 	if room <= 0 {
-		return ellipsis[:min(len(ellipsis), width)]
+		return string([]rune(ellipsis)[:min(columns(ellipsis), width)])
 	}
 	tail, from := 0, len(runes)
 	for from > 0 && tail+runeColumns(runes[from-1]) <= room-room/2 {

@@ -154,7 +154,7 @@ func (a *app) findFooter(res node.FindResult) {
 	if res.More {
 		line += " shown, there are more"
 	}
-	line += fmt.Sprintf(", %d ms.", res.Millis)
+	line += ", " + span(res.Took.Duration()) + "."
 	var now []string
 	var old []string
 	for _, d := range res.Devices {

@@ -33,6 +33,8 @@ func span(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "-" + span(-d)
+	case d == 0:
+		return "0 s"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%d µs", d.Microseconds())
 	case d < time.Second:
@@ -46,6 +48,8 @@ func span(d time.Duration) string {
 			return fmt.Sprintf("%dm %ds", int(d.Minutes()), s)
 		}
 		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour && d%time.Hour < time.Minute:
+		return fmt.Sprintf("%d h", int(d.Hours()))
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%dh %dm", int(d.Hours()), int(d.Minutes())%60)
 	}

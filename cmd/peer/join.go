@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/metrics"
 	"peerdex/node"
 )
 
@@ -39,8 +40,8 @@ func (a *app) inviteCmd() *cobra.Command {
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error { return a.invite(ctx, c, req, noWait) })
 		},
 	}
-	req.TTL, req.Uses = 10*time.Minute, 1
-	cmd.Flags().Var(spanFlag{&req.TTL}, "ttl", "how long it can be used")
+	req.TTL, req.Uses = metrics.Seconds(10*time.Minute), 1
+	cmd.Flags().Var(spanFlag{(*time.Duration)(&req.TTL)}, "ttl", "how long it can be used")
 	cmd.Flags().IntVar(&req.Uses, "uses", 1, "how many devices can use it")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for who joins")
 	return cmd
@@ -187,7 +188,7 @@ func (v *joinView) show(p node.JoinProgress) {
 		}
 		how := transport(p.Address)
 		if p.RTT > 0 {
-			how += ", " + span(p.RTT)
+			how += ", " + span(p.RTT.Duration())
 		}
 		say("connected to %s (%s)", escape(p.Device), how)
 	case stageJoined:

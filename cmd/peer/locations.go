@@ -52,7 +52,7 @@ func (a *app) addCmd() *cobra.Command {
 // watchingLine says what became of a folder to watch.
 func (a *app) watchingLine(l node.LocationView) string {
 	line := fmt.Sprintf("%s (%s in %s)", escape(a.shorten(l.Path)), plural(l.Files+l.Dirs, "name", "names"),
-		span(time.Duration(l.ScanMillis)*time.Millisecond))
+		span(l.ScanTook.Duration()))
 	if l.Unreadable > 0 {
 		line += ", " + plural(l.Unreadable, "path", "paths") + " unreadable"
 	}
@@ -176,7 +176,7 @@ func (a *app) locationsCmd() *cobra.Command {
 						parts = append(parts, count(v.Unreadable)+" unreadable")
 					}
 					return a.print("%s: %s in %s\n", escape(a.shorten(v.Location.Path)), strings.Join(parts, a.sep()),
-						span(time.Duration(v.Millis)*time.Millisecond))
+						span(v.Took.Duration()))
 				})
 			},
 		},
@@ -253,7 +253,7 @@ func (a *app) locationText(l node.LocationView) string {
 	}
 	line("state", "%s", state)
 	if !l.LastScan.IsZero() {
-		line("last scan", "%s, took %s", ago(now, l.LastScan), span(time.Duration(l.ScanMillis)*time.Millisecond))
+		line("last scan", "%s, took %s", ago(now, l.LastScan), span(l.ScanTook.Duration()))
 	}
 	line("left out", "%s ignored, %s unreadable", count(l.Ignored), count(l.Unreadable))
 	for _, p := range l.Ignore {

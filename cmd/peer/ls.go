@@ -115,8 +115,8 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 	if err := a.write([]byte(a.render(t))); err != nil {
 		return err
 	}
-	if !all.Online {
-		a.hint("%s is away: %s", escape(all.DeviceName), fresh(all.Now, false, all.AsOf))
+	if device != "" {
+		a.hint("%s, %s", escape(all.DeviceName), fresh(all.Now, all.Online, all.AsOf))
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func modeText(e node.Entry) string {
 	case "link":
 		m |= fs.ModeSymlink
 	}
-	return m.String()
+	return strings.ToLower(m.String()) // Go writes a link as L
 }
 
 func (a *app) lsLocations(ctx context.Context, c *api.Client, on string) error {

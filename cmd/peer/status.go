@@ -62,7 +62,14 @@ func (a *app) check(ctx context.Context, c *api.Client) error {
 	if a.json {
 		err = a.document(api.SchemaStatus, st)
 	} else {
-		err = a.print("%s\n", a.statusHead(st))
+		line := a.statusHead(st)
+		for _, at := range st.Attention {
+			if at.Severity == "problem" {
+				line += a.sep() + a.attention(st, at)
+				break
+			}
+		}
+		err = a.print("%s\n", line)
 	}
 	if err == nil && !healthy(st) {
 		return answerNo{}
@@ -87,12 +94,6 @@ func (a *app) statusHead(st node.Status) string {
 	head := fmt.Sprintf("%s %s  %s for %s", a.glyph(g), escape(selfOf(st.Devices).Name), stateWord(st.State), span(st.Now.Sub(st.Since).Truncate(time.Second)))
 	if st.Reason != "" {
 		head += " (" + escape(st.Reason) + ")"
-	}
-	for _, at := range st.Attention {
-		if at.Severity == "problem" {
-			head += a.sep() + a.attention(st, at)
-			break
-		}
 	}
 	return head
 }
@@ -147,7 +148,7 @@ func (a *app) linkCells(now time.Time, d node.DeviceView) []string {
 	if d.Online {
 		via = transport(d.Address)
 		if d.RTT > 0 {
-			rtt = span(d.RTT)
+			rtt = span(d.RTT.Duration())
 		}
 	}
 	link := escape(d.Link)

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// table lines up rows of printed (escaped) cells. Rows never wrap: on a terminal the column shrink is
-// shortened in its middle until they fit, elsewhere nothing is shortened.
+// table lines up rows of printed (escaped) cells. Rows never wrap: on a terminal cells are
+// shortened in their middles, those of the column shrink first, until they fit, elsewhere nothing is shortened.
 type table struct {
 	right  map[int]bool // columns with numbers, set against their right edge
 	shrink int          // the column that gives way; -1: none
@@ -29,16 +29,14 @@ func (t *table) lines(width int, ellipsis string) string {
 	for _, w := range widths {
 		total += w + 2
 	}
-	if width > 0 && total-2 > width && t.shrink >= 0 && t.shrink < len(widths) {
-		widths[t.shrink] = max(8, widths[t.shrink]-(total-2-width))
+	if over := total - 2 - width; width > 0 && over > 0 {
+		t.narrow(widths, over)
 	}
 	var b strings.Builder
 	for _, r := range t.rows {
 		line := "  "
 		for i, c := range r {
-			if i == t.shrink {
-				c = middle(c, widths[i], ellipsis)
-			}
+			c = middle(c, widths[i], ellipsis)
 			pad := strings.Repeat(" ", max(0, widths[i]-columns(c)))
 			if t.right[i] {
 				line += pad + c + "  "
@@ -50,6 +48,28 @@ func (t *table) lines(width int, ellipsis string) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// narrow takes over columns from the widths: from shrink down to 16, then from whatever is widest.
+func (t *table) narrow(widths []int, over int) {
+	const enough, least = 16, 4
+	if t.shrink >= 0 && t.shrink < len(widths) {
+		take := min(over, max(0, widths[t.shrink]-enough))
+		widths[t.shrink] -= take
+		over -= take
+	}
+	for ; over > 0; over-- {
+		widest := 0
+		for i, w := range widths {
+			if w > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= least {
+			return
+		}
+		widths[widest]--
+	}
 }
 
 // render returns the table for the output as it is.
