@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"peerdex/node"
 )
@@ -61,7 +64,29 @@ func document(schema, kind string, v any) ([]byte, error) {
 		return out, nil
 	}
 	out[len(out)-1] = ','
-	return append(out, body[1:]...), nil
+	return visible(append(out, body[1:]...)), nil
+}
+
+// visible writes the characters of JSON that would act on a terminal (C1 controls, the direction of text,
+// what is not assigned) as \uXXXX, which means the same.
+func visible(doc []byte) []byte {
+	acts := func(r rune) bool { return r == 0x7f || r > unicode.MaxASCII && !unicode.IsGraphic(r) }
+	if bytes.IndexFunc(doc, acts) < 0 {
+		return doc
+	}
+	out := make([]byte, 0, len(doc)+64)
+	for _, r := range string(doc) {
+		switch {
+		case !acts(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // withoutNil returns v with empty lists in place of nil ones, because an empty list is [] and never null.

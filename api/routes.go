@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"peerdex/metrics"
 	"peerdex/node"
 )
 
@@ -55,6 +58,7 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/sync/pause":  s.pause,
 		"POST /v1/sync/resume": s.resume,
 		"POST /v1/sync/now":    s.syncNow,
+		"GET /v1/metrics":      s.metrics,
 	}
 }
 
@@ -261,8 +265,8 @@ func (s Server) invite(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch {
-	case req.TTL < 0 || req.TTL > maxTTL:
-		return usage("an invite lasts from 1 second to %d hours, not %v", int(maxTTL.Hours()), req.TTL)
+	case req.TTL < 0 || req.TTL.Duration() > maxTTL:
+		return usage("an invite lasts from 1 second to %d hours, not %v", int(maxTTL.Hours()), req.TTL.Duration())
 	case req.Uses < 0 || req.Uses > maxUses:
 		return usage("an invite works from 1 to %d times, not %d", maxUses, req.Uses)
 	}
@@ -291,8 +295,8 @@ func (s Server) join(w http.ResponseWriter, r *http.Request) error {
 
 // pauseRequest is the body of a pause.
 type pauseRequest struct {
-	For    time.Duration `json:"for_ns,omitempty"`
-	Device string        `json:"device,omitempty"`
+	For    metrics.Seconds `json:"for_seconds,omitempty"`
+	Device string          `json:"device,omitempty"`
 }
 
 func (s Server) pause(w http.ResponseWriter, r *http.Request) error {
@@ -301,13 +305,13 @@ func (s Server) pause(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if req.For < 0 {
-		return usage("cannot pause for %v", req.For)
+		return usage("cannot pause for %v", req.For.Duration())
 	}
 	id, err := s.other(r.Context(), req.Device)
 	if err != nil {
 		return err
 	}
-	v, err := s.Backend.Pause(r.Context(), id, req.For)
+	v, err := s.Backend.Pause(r.Context(), id, req.For.Duration())
 	return answer(w, SchemaPause, v, err)
 }
 
@@ -352,4 +356,34 @@ func (s Server) syncNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := s.Backend.SyncNow(r.Context(), id)
 	return answer(w, SchemaSyncNow, v, err)
+}
+
+// models are the names that record.Record.Model returns.
+var models = []string{"entry", "device", "location", "member", "other"}
+
+func (s Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	model := q.Get("model")
+	if model != "" && !slices.Contains(models, model) {
+		return &node.Problem{
+			Code:    node.CodeUsage,
+			Message: fmt.Sprintf("there is no model %q", model),
+			Cause:   "it is one of " + strings.Join(models, ", "),
+			Try:     "--model entry",
+		}
+	}
+	short := ""
+	if ref := q.Get("device"); ref != "" {
+		list, err := s.Backend.Devices(r.Context())
+		if err != nil {
+			return err
+		}
+		d, err := ResolveDevice(list, ref)
+		if err != nil {
+			return err
+		}
+		short = d.Short
+	}
+	v, err := s.Backend.Metrics(r.Context())
+	return answer(w, SchemaMetrics, v.Filter(short, model), err)
 }
