@@ -59,7 +59,8 @@ func (u *pulling) own() error {
 	if err != nil {
 		return err
 	}
-	u.Notes.RolledBack(u.Pull, absorbed, to)
+	u.pending = 0
+	u.Notes.Absorbed(u.Pull, absorbed, to)
 	if !u.Feed.IsDevice() {
 		u.Rescan(u.Feed.Location)
 	}

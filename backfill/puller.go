@@ -27,7 +27,7 @@ type Puller struct {
 	Store *store.Store
 	Shape feed.Shape // of the library's trees
 	Boot  uint64     // nonce of this process (rule 16)
-	Notes Notes
+	Notes PullNotes
 	Now   func() time.Time
 	// Rescan is called after an own location feed was absorbed or jumped: entries may have changed
 	// without the indexer, which must read them again and compare them with the folder.
@@ -67,12 +67,26 @@ var (
 type pulling struct {
 	*Puller
 	Pull
-	conn *protocol.Conn
-	last time.Time // when the last frame was asked for or came
+	conn    *protocol.Conn
+	last    time.Time // when the last frame was asked for or came
+	chosen  bool
+	pending int // entries received and neither applied nor dropped
 }
 
 func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.ID) error {
 	u := &pulling{Puller: p, conn: conn, Pull: Pull{Session: session, Donor: conn.Device(), Feed: id}}
+	err := u.run()
+	if u.pending > 0 {
+		p.Notes.Dropped(u.Pull, u.pending)
+	}
+	if u.chosen {
+		p.Notes.Ended(u.Pull, err)
+	}
+	return err
+}
+
+func (u *pulling) run() error {
+	p, id := u.Puller, u.Feed
 	if err := u.open(); err != nil {
 		return err
 	}
@@ -93,7 +107,8 @@ func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.I
 	if u.Route.Road == feed.RoadNone {
 		return nil
 	}
-	p.Notes.Chosen(u.Pull)
+	u.First = st.Floor.IsGenesis()
+	u.choose(u.Route)
 	switch u.Route.Road {
 	case feed.RoadBlocked:
 		return errBlocked
@@ -102,7 +117,9 @@ func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.I
 		if !errors.Is(err, store.ErrMismatch) {
 			return err
 		}
-		p.Notes.Mismatch(u.Pull)
+		p.Notes.Dropped(u.Pull, u.pending)
+		p.Notes.Ended(u.Pull, err)
+		u.pending, u.chosen = 0, false
 		if st, _ := p.Store.State(id); st.Settled == nil { // rule 11
 			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
 				return err
@@ -154,6 +171,7 @@ func (u *pulling) page() (*protocol.Page, error) {
 		size += protocol.EntrySize(e)
 	}
 	u.Notes.Received(u.Pull, len(page.Entries), size, now.Sub(u.last))
+	u.pending += len(page.Entries)
 	u.last = now
 	return page, nil
 }
@@ -183,8 +201,8 @@ func violation(code protocol.Code, format string, args ...any) error {
 func (u *pulling) apply(c store.Change) error {
 	c.Feed = u.Feed
 	c.Orphaned = u.Orphaned != nil && u.Orphaned(u.Feed)
-	if c.Settle != nil {
-		c.Within = func(tx kv.Tx, res *store.Result) error { return u.Notes.Settled(tx, u.Pull, res) }
+	c.Within = func(tx kv.Tx, res *store.Result) error {
+		return u.Notes.Committing(tx, u.Pull, c.Settle != nil, res)
 	}
 	start := u.Now()
 	res, err := u.Store.Apply(c)
@@ -194,6 +212,7 @@ func (u *pulling) apply(c store.Change) error {
 	if err != nil {
 		return err
 	}
+	u.pending -= len(c.Entries)
 	u.Notes.Applied(u.Pull, res, u.Now().Sub(start))
 	return nil
 }

@@ -338,7 +338,7 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if known && h.Compare(st.Best) <= 0 && !forks {
 			continue
 		}
-		if h.Library != s.cfg.Library {
+		if h.Library != s.Library() {
 			return nil, fmt.Errorf("head of feed %v is of another library: %w", h.Feed, feed.ErrSignature)
 		}
 		if err := s.cfg.Verify(h); err != nil {

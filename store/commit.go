@@ -120,7 +120,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		return feed.Head{}, err
 	}
 	h := t.s.cfg.Sign(feed.Head{
-		Library: t.s.cfg.Library, Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
+		Library: t.s.Library(), Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
 		Boot: t.s.cfg.Boot, Onto: j.onto, Stamp: stamp,
 	})
 	r.settle(h)
@@ -271,4 +271,28 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		return fmt.Errorf("absorb into feed %v: %w", id, err)
 	}
 	return nil
+}
+
+// Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.
+// Feeds of other devices must have been dropped before.
+func (s *Store) Rebase(library feed.LibraryID) error {
+	s.mu.Lock()
+	s.cfg.Library = library
+	s.mu.Unlock()
+	for _, st := range s.States() {
+		if st.Feed.Device != s.cfg.Device {
+			continue
+		}
+		if _, err := s.commit(st.Feed, nil, jump{force: true}); err != nil {
+			return fmt.Errorf("move to another library: %w", err)
+		}
+	}
+	return s.Sync()
+}
+
+// Library returns the library whose heads are signed and accepted.
+func (s *Store) Library() feed.LibraryID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.Library
 }

@@ -50,11 +50,16 @@ func (s *Store) update(fn func(*tx) error) error {
 	}
 	s.commits++
 	s.mu.Unlock()
+	s.soil()
+	return nil
+}
+
+// soil says that something waits for a Sync.
+func (s *Store) soil() {
 	select {
 	case s.dirty <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // row returns the feed's row for changing; an unknown feed gets a number.
