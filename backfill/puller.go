@@ -125,8 +125,14 @@ func (u *pulling) run() error {
 				return err
 			}
 		}
+		u.choose(feed.Route{Road: feed.RoadDiff, Reason: "mismatch"})
 	}
 	return u.diff()
+}
+
+func (u *pulling) choose(r feed.Route) {
+	u.Route, u.chosen = r, true
+	u.Notes.Chosen(u.Pull)
 }
 
 // open asks the donor for its head of the feed.
