@@ -36,10 +36,9 @@ type Puller struct {
 	Orphaned func(feed.ID) bool
 }
 
-// Run pulls the wanted feeds, in order, over one stream, and returns how many of them settled or needed
-// nothing. A donor's refusal of one feed is not an error: the next feed is tried. The caller owns the
-// stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
-func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []feed.ID) (settled int, refused map[feed.ID]error, err error) {
+// Run pulls the wanted feeds, in order, over one stream. What could not be had of one feed does not keep
+// it from the next: refused says why. The caller owns the stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
+func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []feed.ID) (refused map[feed.ID]error, err error) {
 	refused = map[feed.ID]error{}
 	for _, id := range want {
 		err := p.pull(conn, session, id)
@@ -48,12 +47,10 @@ func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []fee
 		case errors.As(err, &no), errors.Is(err, errBusy), errors.Is(err, errBlocked), errors.Is(err, store.ErrStale):
 			refused[id] = err
 		case err != nil:
-			return settled, refused, fmt.Errorf("pull feed %v: %w", id, err)
-		default:
-			settled++
+			return refused, fmt.Errorf("pull feed %v: %w", id, err)
 		}
 	}
-	return settled, refused, conn.CloseWrite()
+	return refused, conn.CloseWrite()
 }
 
 var (
