@@ -1,0 +1,386 @@
+package store
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+// Change is one step of bringing another device's feed up to a head: a pushed batch, a page of a delta,
+// a step of a tree diff. Everything in it happens in one transaction, or nothing does.
+type Change struct {
+	Feed     feed.ID
+	Prev     *feed.Head   // of a push: apply only if the feed is settled there (rule 8)
+	Entries  []feed.Entry // put in, each in place of whatever its key stood for
+	Remove   []feed.Entry // of a tree diff: taken out, where they still stand as given
+	Cursor   *feed.Cursor // where the delta stands if this change does not settle
+	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch; signature already checked
+	Orphaned bool         // allow settling below the floor (rule 17)
+
+	// Within, if set, is called last in the transaction: event rows and the like (rule 5).
+	Within func(kv.Tx, *Result) error
+}
+
+// Op is what became of a record of a model: insert, update or delete.
+type Op struct{ Model, Op string }
+
+// Reject is an entry that is kept and relayed but shown to nobody, because this version does not accept it.
+type Reject struct {
+	Key    []byte
+	Seq    uint64
+	Reason string // decode, schema, unauthorized or other
+}
+
+// Result says what a Change did. Every entry of the change has exactly one of the four outcomes.
+type Result struct {
+	Push       feed.Push // of a Change with Prev; nothing was done unless PushApply
+	Applied    int
+	Duplicate  int // held already, at that seq
+	Superseded int // registers that another device's newer one outshines
+	Rejected   int
+	Rejects    []Reject // the first few
+	Removed    int      // entries taken out by a tree diff
+	Ops        map[Op]int
+	Rescued    int // registers emitted again in this device's own feed (rule 13)
+	Aside      int // registers a frozen clone put aside (rule 14)
+	Counts     Counts
+	State      feed.State
+}
+
+const maxRejects = 16
+
+// Apply carries out c. It is the one door through which other devices' records come in, and it is
+// idempotent. It returns ErrMismatch if the entries do not add up to the head, ErrStale if the feed has
+// moved to or past it meanwhile, ErrNotOwner for an own feed, and kv.ErrTooBig if c must be split;
+// nothing has changed then.
+func (s *Store) Apply(c Change) (Result, error) {
+	var res Result
+	if c.Feed.Device == s.cfg.Device {
+		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, ErrNotOwner)
+	}
+	var stamp hlc.Stamp
+	if c.Feed.IsDevice() && !s.Frozen() {
+		var err error
+		if stamp, err = s.cfg.Clock(); err != nil { // may write, so not inside the transaction
+			return res, err
+		}
+	}
+	err := s.update(func(t *tx) error {
+		res = Result{Ops: map[Op]int{}}
+		r, err := t.row(c.Feed)
+		if err != nil {
+			return err
+		}
+		if c.Prev != nil {
+			if res.Push = r.state.DecidePush(*c.Prev, *c.Settle); res.Push != feed.PushApply {
+				res.State = r.state
+				t.rows = map[feed.ID]*row{} // nothing to write
+				return nil
+			}
+		}
+		if c.Settle != nil {
+			if err := maySettle(r.state, *c.Settle, c.Orphaned); err != nil {
+				return err
+			}
+		}
+		var rescue []record.Register
+		for _, e := range c.Entries {
+			lost, err := t.take(r, e, &res)
+			if err != nil {
+				return err
+			}
+			rescue = append(rescue, lost...)
+		}
+		for _, e := range c.Remove {
+			lost, err := t.drop(r, e, &res)
+			if err != nil {
+				return err
+			}
+			rescue = append(rescue, lost...)
+		}
+		if err := t.settle(r, c); err != nil {
+			return err
+		}
+		if err := t.emit(rescue, stamp, &res); err != nil {
+			return err
+		}
+		res.Counts, res.State = r.counts, r.state
+		if c.Within != nil {
+			return c.Within(t.kv, &res)
+		}
+		return nil
+	})
+	if err != nil {
+		return Result{}, fmt.Errorf("apply to feed %v: %w", c.Feed, err)
+	}
+	return res, nil
+}
+
+// maySettle returns ErrStale unless a feed in state st may settle at h (rule 18, invariant I11).
+func maySettle(st feed.State, h feed.Head, orphaned bool) error {
+	if orphaned {
+		return nil
+	}
+	if st.Settled != nil && h.Compare(*st.Settled) <= 0 || h.Compare(st.Floor) < 0 {
+		return ErrStale
+	}
+	return nil
+}
+
+// take puts one entry in and returns the register that it drove out, if that must be rescued.
+func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) {
+	old, err := t.upsert(r, e, nil)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && old.Seq == e.Seq && string(old.Record) == string(e.Record) {
+		res.Duplicate++
+		return nil, nil
+	}
+	rec, err := accept(r.state.Feed, e.Key, e.Record)
+	if err != nil {
+		res.Rejected++
+		if len(res.Rejects) < maxRejects {
+			res.Rejects = append(res.Rejects, Reject{e.Key, e.Seq, rejectReason(err)})
+		}
+		return t.lost(r, old, nil)
+	}
+	op := Op{Model: rec.Model(), Op: "insert"}
+	switch {
+	case record.IsTombstone(e.Record):
+		op.Op = "delete"
+	case old != nil && !record.IsTombstone(old.Record):
+		op.Op = "update"
+	}
+	res.Ops[op]++
+	reg, ok := rec.(record.Register)
+	if !ok {
+		res.Applied++
+		return nil, nil
+	}
+	others, err := t.others(r.state.Feed, e.Key)
+	if err != nil {
+		return nil, err
+	}
+	outshone := false
+	for _, o := range others {
+		outshone = outshone || o.Compare(reg) > 0
+	}
+	if outshone {
+		res.Superseded++
+	} else {
+		res.Applied++
+	}
+	return t.lost(r, old, &reg)
+}
+
+// drop takes one entry out if it still stands as given.
+func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) {
+	h, err := t.get(r, e.Key)
+	if err != nil || h == nil || h.Seq != e.Seq || h.Digest() != e.Digest() {
+		return nil, err
+	}
+	if err := t.erase(r, h, true); err != nil {
+		return nil, err
+	}
+	res.Removed++
+	if rec, err := accept(r.state.Feed, h.Key, h.Record); err == nil && !record.IsTombstone(h.Record) {
+		res.Ops[Op{Model: rec.Model(), Op: "delete"}]++
+	}
+	return t.lost(r, h, nil)
+}
+
+// lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
+func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
+	if old == nil || !r.state.Feed.IsDevice() {
+		return nil, nil
+	}
+	rec, err := accept(r.state.Feed, old.Key, old.Record)
+	if err != nil {
+		return nil, nil // shown to nobody before, so nothing vanishes
+	}
+	others, err := t.others(r.state.Feed, old.Key)
+	if err != nil {
+		return nil, err
+	}
+	if reg := rec.(record.Register); feed.Rescue(reg, next, others) {
+		return []record.Register{reg}, nil
+	}
+	return nil, nil
+}
+
+// others returns the registers of key in all device feeds but one.
+func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) {
+	t.s.mu.Lock()
+	rows := make(map[feed.ID]num, len(t.s.rows))
+	for id, r := range t.s.rows {
+		if id.IsDevice() && id != but && r.num != 0 {
+			rows[id] = r.num
+		}
+	}
+	t.s.mu.Unlock()
+	for id, n := range rows {
+		h, err := getEntry(t.kv, n, key)
+		if err != nil {
+			return nil, err
+		}
+		if h == nil {
+			continue
+		}
+		if rec, err := accept(id, h.Key, h.Record); err == nil {
+			out = append(out, rec.(record.Register))
+		}
+	}
+	return out, nil
+}
+
+// settle brings the row to where the change leaves it.
+func (t *tx) settle(r *row, c Change) error {
+	if c.Settle == nil {
+		r.state.Settled, r.state.Cursor = nil, c.Cursor
+		_, err := t.root(r, r.state.Best.Seq)
+		return err
+	}
+	if err := t.dropTombstones(r, c.Settle.GC); err != nil {
+		return err
+	}
+	root, err := t.root(r, c.Settle.Seq)
+	if err != nil {
+		return err
+	}
+	if root != c.Settle.Root || r.state.Count != c.Settle.Count {
+		return ErrMismatch
+	}
+	r.settle(*c.Settle)
+	return nil
+}
+
+// emit writes rescued registers into this device's own feed, author and stamp unchanged (rule 13); a
+// frozen clone puts them aside instead (rule 14).
+func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error {
+	if len(rescue) == 0 {
+		return nil
+	}
+	if stamp == 0 {
+		for _, reg := range rescue {
+			v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
+			sum := sha256.Sum256(v)
+			if err := t.kv.Set(append([]byte{famAside}, sum[:16]...), v); err != nil {
+				return err
+			}
+		}
+		res.Aside = len(rescue)
+		return nil
+	}
+	own, err := t.row(feed.ID{Device: t.s.cfg.Device})
+	if err != nil {
+		return err
+	}
+	newest := map[string]record.Register{}
+	var puts []Put
+	for _, reg := range rescue {
+		k := string(reg.Key())
+		if o, ok := newest[k]; !ok || reg.Compare(o) > 0 {
+			newest[k] = reg
+		}
+	}
+	for _, reg := range rescue {
+		if k := string(reg.Key()); newest[k].Compare(reg) == 0 {
+			puts = append(puts, Put{Record: reg})
+			delete(newest, k)
+		}
+	}
+	res.Rescued = len(puts)
+	_, err = t.sign(own, puts, jump{}, stamp)
+	return err
+}
+
+// SetAside returns the registers a frozen clone put aside (rule 14).
+func (s *Store) SetAside() (out []record.Register, err error) {
+	err = s.eng.View(func(r kv.Reader) error {
+		return r.Scan([]byte{famAside}, nil, func(_, v []byte) error {
+			if len(v) < 1 || len(v) < 1+int(v[0]) {
+				return fmt.Errorf("register set aside: %w", errRow)
+			}
+			rec, err := record.Decode(append([]byte(nil), v[1:1+v[0]]...), append([]byte(nil), v[1+v[0]:]...))
+			if reg, ok := rec.(record.Register); ok {
+				out = append(out, reg)
+			}
+			return err
+		})
+	})
+	return out, err
+}
+
+// Observed says what Observe made of one head.
+type Observed struct {
+	Head   feed.Head
+	Better bool // it is now the best head seen of its feed
+	Forks  bool // it has the seq of a head known here, and another root (invariant I8)
+}
+
+// Observe notes heads that peers have shown, of feeds other devices own, and returns what was new in
+// them. A head whose signature fails is returned as an error, and nothing is noted.
+func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
+	var fresh []feed.Head
+	var out []Observed
+	for _, h := range heads {
+		if h.Feed.Device == s.cfg.Device || h.IsGenesis() {
+			continue
+		}
+		st, known := s.State(h.Feed)
+		forks := known && (h.Forks(st.Best) || st.Settled != nil && h.Forks(*st.Settled))
+		if known && h.Compare(st.Best) <= 0 && !forks {
+			continue
+		}
+		if h.Library != s.cfg.Library {
+			return nil, fmt.Errorf("head of feed %v is of another library: %w", h.Feed, feed.ErrSignature)
+		}
+		if err := s.cfg.Verify(h); err != nil {
+			return nil, fmt.Errorf("head of feed %v: %w", h.Feed, err)
+		}
+		fresh = append(fresh, h)
+		if forks {
+			out = append(out, Observed{Head: h, Forks: true})
+		}
+	}
+	if len(fresh) == 0 {
+		return out, nil
+	}
+	err := s.update(func(t *tx) error {
+		for _, h := range fresh {
+			r, err := t.row(h.Feed)
+			if err != nil {
+				return err
+			}
+			if h.Compare(r.state.Best) > 0 {
+				r.state.Best = h
+				out = append(out, Observed{Head: h, Better: true})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("note heads: %w", err)
+	}
+	return out, nil
+}
+
+// Orphan settles a feed that nobody alive is settled at at genesis: its entries are taken out, its
+// registers rescued (rule 17).
+func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, error) {
+	var all []feed.Entry
+	err := s.Entries(id, func(r Row) error {
+		all = append(all, feed.Entry{Key: append([]byte(nil), r.Key...), Seq: r.Seq, Record: append([]byte(nil), r.Record...)})
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrUnknownFeed) {
+		return Result{}, err
+	}
+	return s.Apply(Change{Feed: id, Remove: all, Settle: &feed.Head{Feed: id}, Orphaned: true, Within: within})
+}

@@ -1,0 +1,252 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"peerdex/kv"
+)
+
+// ErrLocked is returned by Open when another process has the store open.
+var ErrLocked = errors.New("store is in use by another process")
+
+// ErrNoSpace is returned by writes while the disk has less room than the guard wants: Badger maps its
+// files and dies of SIGBUS on a full disk (dgraph-io/badger#1682), so the store stops before.
+var ErrNoSpace = errors.New("disk is almost full")
+
+const (
+	memTable  = 32 << 20  // bytes; a transaction may hold 15% of it
+	cacheSize = 32 << 20  // bytes of decompressed blocks
+	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
+	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables
+)
+
+// engine is kv.Engine on Badger.
+type engine struct {
+	db   *badger.DB
+	dir  string
+	free func(dir string) (uint64, error)
+
+	write sync.Mutex // one writer at a time: Badger's own conflict detection is off
+
+	mu     sync.Mutex // guards closed, and active against Add after Wait
+	closed bool
+	active sync.WaitGroup // calls under way: Badger panics when used after Close
+
+	committed atomic.Uint64 // transactions so far
+	syncing   sync.Mutex    // guards synced and lets waiters share one fsync
+	synced    uint64
+}
+
+func openBadger(dir string, log *slog.Logger) (*engine, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make store directory: %w", err)
+	}
+	db, err := badger.Open(badger.DefaultOptions(dir).
+		WithMemTableSize(memTable).
+		WithNumMemtables(3).
+		WithNumLevelZeroTables(4).
+		WithValueLogFileSize(logFile).
+		WithBlockCacheSize(cacheSize).
+		WithCompression(options.Snappy).
+		WithNumCompactors(2).
+		WithDetectConflicts(false).
+		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithMetricsEnabled(false).
+		WithLogger(badgerLog{log}))
+	if err != nil {
+		if strings.Contains(err.Error(), "Cannot acquire directory lock") { // Badger has no sentinel for it
+			return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+		}
+		return nil, fmt.Errorf("open badger in %s: %w", dir, err)
+	}
+	return &engine{db: db, dir: dir, free: freeSpace}, nil
+}
+
+// enter keeps the engine open until active.Done is called.
+func (e *engine) enter() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return kv.ErrClosed
+	}
+	e.active.Add(1)
+	return nil
+}
+
+func (e *engine) View(fn func(kv.Reader) error) error {
+	s, err := e.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return fn(s)
+}
+
+func (e *engine) Snapshot() (kv.Snapshot, error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	return &badgerTx{tx: e.db.NewTransaction(false), done: e.active.Done}, nil
+}
+
+func (e *engine) Update(fn func(kv.Tx) error) error {
+	if err := e.enter(); err != nil {
+		return err
+	}
+	defer e.active.Done()
+	e.write.Lock()
+	defer e.write.Unlock()
+	if free, err := e.free(e.dir); err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	} else if free < MinFree {
+		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.dir, uint64(MinFree))
+	}
+	tx := &badgerTx{tx: e.db.NewTransaction(true)}
+	defer tx.tx.Discard()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := edge(tx.tx.Commit()); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	e.committed.Add(1)
+	return nil
+}
+
+func (e *engine) Sync() error {
+	if err := e.enter(); err != nil {
+		return err
+	}
+	defer e.active.Done()
+	want := e.committed.Load()
+	e.syncing.Lock()
+	defer e.syncing.Unlock()
+	if e.synced >= want {
+		return nil // somebody's fsync began after our commit
+	}
+	covers := e.committed.Load()
+	if err := e.db.Sync(); err != nil {
+		return fmt.Errorf("sync store: %w", err)
+	}
+	e.synced = covers
+	return nil
+}
+
+func (e *engine) Close() error {
+	e.mu.Lock()
+	was := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if was {
+		return nil
+	}
+	e.active.Wait()
+	return e.db.Close()
+}
+
+// edge turns Badger's errors into the contract's.
+func edge(err error) error {
+	switch {
+	case errors.Is(err, badger.ErrTxnTooBig):
+		return kv.ErrTooBig
+	case errors.Is(err, badger.ErrDBClosed):
+		return kv.ErrClosed
+	}
+	return err
+}
+
+type badgerTx struct {
+	tx   *badger.Txn
+	done func()
+}
+
+func (t *badgerTx) Close() {
+	t.tx.Discard()
+	if t.done != nil {
+		t.done()
+		t.done = nil
+	}
+}
+
+func (t *badgerTx) Get(key []byte) ([]byte, error) {
+	item, err := t.tx.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, edge(err)
+	}
+	v, err := item.ValueCopy(nil)
+	if v == nil && err == nil {
+		v = []byte{}
+	}
+	return v, edge(err)
+}
+
+func (t *badgerTx) Set(key, value []byte) error { return edge(t.tx.Set(key, value)) }
+func (t *badgerTx) Delete(key []byte) error     { return edge(t.tx.Delete(key)) }
+
+func (t *badgerTx) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return t.iterate(prefix, from, false, true, fn)
+}
+
+func (t *badgerTx) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
+	return t.iterate(prefix, from, false, false, func(key, _ []byte) error { return fn(key) })
+}
+
+func (t *badgerTx) ScanDown(prefix, from []byte, fn func(key, value []byte) error) error {
+	return t.iterate(prefix, from, true, true, fn)
+}
+
+func (t *badgerTx) iterate(prefix, from []byte, down, values bool, fn func(key, value []byte) error) error {
+	opt := badger.DefaultIteratorOptions
+	opt.Prefix, opt.Reverse, opt.PrefetchValues = prefix, down, false // values are in the LSM tree: nothing to fetch ahead
+	it := t.tx.NewIterator(opt)
+	defer it.Close()
+	start := from
+	if start == nil {
+		start = prefix
+		if down {
+			start = append(append(make([]byte, 0, len(prefix)+1), prefix...), 0xFF)
+			for len(start) < 256 { // above every key with the prefix: none is longer
+				start = append(start, 0xFF)
+			}
+		}
+	}
+	for it.Seek(start); it.ValidForPrefix(prefix); it.Next() {
+		item := it.Item()
+		key := item.Key()
+		var err error
+		if values {
+			err = item.Value(func(v []byte) error { return fn(key, v) })
+		} else {
+			err = fn(key, nil)
+		}
+		if errors.Is(err, kv.Stop) {
+			return nil
+		}
+		if err != nil {
+			return edge(err)
+		}
+	}
+	return nil
+}
+
+// badgerLog hands Badger's own words to slog: its info is our debug.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.log.Error("badger", "says", say(f, a)) }
+func (l badgerLog) Warningf(f string, a ...any) { l.log.Warn("badger", "says", say(f, a)) }
+func (l badgerLog) Infof(f string, a ...any)    { l.log.Debug("badger", "says", say(f, a)) }
+func (l badgerLog) Debugf(f string, a ...any)   { l.log.Debug("badger", "says", say(f, a)) }
+
+func say(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+// MaxLocal is the most bytes of local facts one entry may carry.
+const MaxLocal = 64
+
+// One transaction of an own feed holds at most this; Badger allows 52,428 keys and 5 MB (15% of a
+// memtable), and an entry takes three keys besides its leaf.
+const (
+	commitEntries = 2000
+	commitBytes   = 512 << 10
+)
+
+// Put is one record for an own feed.
+type Put struct {
+	Record record.Record
+	Local  []byte // facts only this device needs, never replicated, at most MaxLocal bytes
+}
+
+// Commit writes records to one of this device's feeds and returns the head it signed. Many records
+// become several transactions, each with a head of its own. The head is visible at once and leaves the
+// device only after a Sync. Nothing is written if a record is invalid (record.ErrInvalid,
+// record.ErrNotOwner), the feed is another's (ErrNotOwner) or frozen (ErrFrozen).
+func (s *Store) Commit(id feed.ID, puts []Put) (feed.Head, error) {
+	for _, p := range puts {
+		if err := p.Record.Validate(); err != nil {
+			return feed.Head{}, fmt.Errorf("commit to feed %v: %w", id, err)
+		}
+		if _, isReg := p.Record.(record.Register); isReg != id.IsDevice() {
+			return feed.Head{}, fmt.Errorf("commit to feed %v: %w", id, errMisplaced)
+		}
+		if len(p.Local) > MaxLocal {
+			return feed.Head{}, fmt.Errorf("commit to feed %v: %d bytes of local facts, limit %d", id, len(p.Local), MaxLocal)
+		}
+	}
+	return s.commit(id, puts, jump{})
+}
+
+// jump makes a head leave its predecessors behind (rule 15).
+type jump struct {
+	above uint64 // seq to exceed
+	onto  uint64 // boot of the head jumped over
+	gc    uint64 // collect tombstones up to here
+	force bool   // sign even if there is nothing to put
+}
+
+func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err error) {
+	if id.Device != s.cfg.Device {
+		return head, fmt.Errorf("commit to feed %v: %w", id, ErrNotOwner)
+	}
+	if len(puts) == 0 && !j.force {
+		st, _ := s.State(id)
+		if st.Settled != nil {
+			head = *st.Settled
+		}
+		return head, nil
+	}
+	limit := commitEntries
+	for first := true; first || len(puts) > 0; first = false {
+		n, size := 0, 0
+		for n < len(puts) && n < limit && size < commitBytes {
+			size += 200 + len(puts[n].Local)
+			n++
+		}
+		stamp, err := s.cfg.Clock()
+		if err != nil {
+			return head, err
+		}
+		err = s.update(func(t *tx) error {
+			if s.Frozen() {
+				return ErrFrozen
+			}
+			r, err := t.row(id)
+			if err != nil {
+				return err
+			}
+			head, err = t.sign(r, puts[:n], j, stamp)
+			return err
+		})
+		switch {
+		case errors.Is(err, kv.ErrTooBig) && n > 1:
+			limit, first = n/2, true
+			continue
+		case err != nil:
+			return head, fmt.Errorf("commit to feed %v: %w", id, err)
+		}
+		puts, j = puts[n:], jump{}
+	}
+	return head, nil
+}
+
+// sign writes puts at the next sequence numbers and settles the feed at a head signed for the result
+// (rules 1, 2 and 15).
+func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
+	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
+	gc := max(r.state.Floor.GC, j.gc)
+	for _, p := range puts {
+		at++
+		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
+			return feed.Head{}, err
+		}
+	}
+	if len(puts) == 0 {
+		at++ // every operation that changes the head takes a seq
+	}
+	if err := t.dropTombstones(r, gc); err != nil {
+		return feed.Head{}, err
+	}
+	root, err := t.root(r, at)
+	if err != nil {
+		return feed.Head{}, err
+	}
+	h := t.s.cfg.Sign(feed.Head{
+		Library: t.s.cfg.Library, Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
+		Boot: t.s.cfg.Boot, Onto: j.onto, Stamp: stamp,
+	})
+	r.settle(h)
+	return h, nil
+}
+
+func (r *row) settle(h feed.Head) {
+	r.state.Settled, r.state.Cursor, r.state.Floor = &h, nil, h
+	if h.Compare(r.state.Best) > 0 {
+		r.state.Best = h
+	}
+}
+
+// dropTombstones takes out every tombstone with a seq up to gc.
+func (t *tx) dropTombstones(r *row, gc uint64) error {
+	if gc == 0 || r.counts.Tombstones == 0 || r.state.Feed.IsDevice() {
+		return nil
+	}
+	var drop []*held
+	err := t.kv.ScanKeys(r.num.key(famTomb, 0), nil, func(k []byte) error {
+		seq, key := splitEntry(k)
+		if seq > gc {
+			return kv.Stop
+		}
+		var id record.EntryID
+		copy(id[:], key)
+		tomb := record.Tombstone{ID: id}
+		drop = append(drop, &held{Entry: feed.Entry{Key: tomb.Key(), Seq: seq, Record: tomb.Append(nil)}})
+		return nil
+	})
+	for _, h := range drop {
+		if err == nil {
+			err = t.erase(r, h, true)
+		}
+	}
+	return err
+}
+
+// SetRegisters writes fields into this device's own feed; Author and Stamp are filled in. A field that
+// this device already wrote with the same value, and that still wins, is left alone.
+func (s *Store) SetRegisters(regs ...record.Register) error {
+	id := feed.ID{Device: s.cfg.Device}
+	var puts []Put
+	for _, r := range regs {
+		won, ok, err := s.Register(r.Entity, r.Field)
+		if err != nil {
+			return err
+		}
+		if ok && won.Author == s.cfg.Device && string(won.Value) == string(r.Value) {
+			continue
+		}
+		r.Author = s.cfg.Device
+		if r.Stamp, err = s.cfg.Clock(); err != nil {
+			return err
+		}
+		puts = append(puts, Put{Record: r})
+	}
+	_, err := s.Commit(id, puts)
+	return err
+}
+
+// Collect drops every tombstone of an own location feed up to seq (rule 3), in one transaction; it
+// returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
+// collected.
+func (s *Store) Collect(id feed.ID, seq uint64) (feed.Head, error) {
+	if id.IsDevice() {
+		return feed.Head{}, fmt.Errorf("collect feed %v: device feeds keep their deletes", id)
+	}
+	return s.commit(id, nil, jump{gc: seq, force: true})
+}
+
+// Jump signs a head above one that peers hold and this store does not recognise (rule 15).
+func (s *Store) Jump(id feed.ID, over feed.Head) (feed.Head, error) {
+	return s.commit(id, nil, jump{above: over.Seq, onto: over.Boot, gc: over.GC, force: true})
+}
+
+// AbsorbRegisters merges the registers a peer holds of this device's own feed into it, and signs above
+// the head they belong to (rule 15). Every register of the result takes a new seq, so that peers settled
+// at that head come along by a plain delta.
+func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head, error) {
+	id := feed.ID{Device: s.cfg.Device}
+	merged := map[string]record.Register{}
+	var order []string
+	take := func(key, rec []byte) error {
+		got, err := accept(id, key, rec)
+		if err != nil {
+			return nil // what this version does not know its owner cannot have written
+		}
+		reg := got.(record.Register)
+		old, ok := merged[string(key)]
+		if !ok {
+			order = append(order, string(key))
+		}
+		if !ok || reg.Compare(old) > 0 {
+			merged[string(key)] = reg
+		}
+		return nil
+	}
+	for _, e := range entries {
+		if err := take(e.Key, e.Record); err != nil {
+			return feed.Head{}, err
+		}
+	}
+	if err := s.Entries(id, func(r Row) error { return take(r.Key, r.Record) }); err != nil && !errors.Is(err, ErrUnknownFeed) {
+		return feed.Head{}, err
+	}
+	puts := make([]Put, len(order))
+	for i, k := range order {
+		puts[i] = Put{Record: merged[k]}
+	}
+	return s.commit(id, puts, jump{above: over.Seq, onto: over.Boot, force: true})
+}
+
+// AbsorbEntries puts entries that a peer settled at over holds of an own location feed into it; the feed
+// is unsettled until Jump signs above over, and the location must then be rescanned (rule 15).
+func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
+	id := over.Feed
+	if id.Device != s.cfg.Device || id.IsDevice() {
+		return fmt.Errorf("absorb into feed %v: %w", id, ErrNotOwner)
+	}
+	err := s.update(func(t *tx) error {
+		if s.Frozen() {
+			return ErrFrozen
+		}
+		r, err := t.row(id)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			old, err := t.get(r, e.Key)
+			if err != nil {
+				return err
+			}
+			var local []byte
+			if old != nil {
+				local = old.local
+			}
+			if _, err := t.upsert(r, e, local); err != nil {
+				return err
+			}
+		}
+		r.state.Settled = nil
+		r.after = max(r.after, over.Seq) // whatever is signed next, even after a crash here
+		_, err = t.root(r, over.Seq)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("absorb into feed %v: %w", id, err)
+	}
+	return nil
+}

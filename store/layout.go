@@ -1,0 +1,100 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"peerdex/feed"
+	"peerdex/record"
+)
+
+// The key families, by first byte. num is the 4-byte number a feed has in this store, never reused;
+// numbers are big-endian. Sizes are of key plus value for an entry with a 16-byte key and a 20-byte name.
+//
+//	a name               local facts of this device: schema, instance, clock bound, invites, addresses
+//	f feed id            -> num, head state, counts                        about 900 bytes, one per feed
+//	e num seq key        -> length of local facts, local facts, record     about 120 bytes, one per entry
+//	k num key            -> seq                                            29 bytes, one per entry
+//	c num parent name 0 id -> seq                                          66 bytes, one per live file
+//	d num seq key        -> nothing                                        29 bytes, one per tombstone
+//	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
+//	r register key num   -> seq                                            about 70 bytes, one per register
+//	t num level index    -> leaf (17 bytes an entry) or child hashes       about 21 bytes an entry
+//	l hash               -> entry set aside by a frozen clone (rule 14)
+//	z num                -> nothing: a feed whose keys are being deleted
+//	v ...                the event log (package eventlog)
+//
+// Entries lie in the order of their seq, so that a delta is one scan and a leaf one range. c serves paths
+// and names without reading an entry. The tree is beside the entries and moves with them.
+const (
+	famLocal    = 'a'
+	famFeed     = 'f'
+	famEntry    = 'e'
+	famKey      = 'k'
+	famChild    = 'c'
+	famTomb     = 'd'
+	famOrphan   = 'o'
+	famRegister = 'r'
+	famTree     = 't'
+	famAside    = 'l'
+	famDropped  = 'z'
+)
+
+// feedFamilies are those whose keys begin with the feed's number.
+var feedFamilies = []byte{famEntry, famKey, famChild, famTomb, famOrphan, famTree}
+
+type num uint32
+
+func (n num) key(family byte, room int) []byte {
+	return binary.BigEndian.AppendUint32(append(make([]byte, 0, 5+room), family), uint32(n))
+}
+
+func localKey(name string) []byte { return append([]byte{famLocal}, name...) }
+
+func feedKey(id feed.ID) []byte { return id.Append([]byte{famFeed}) }
+
+func (n num) entry(seq uint64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(n.key(famEntry, 8+len(key)), seq), key...)
+}
+
+func (n num) byKey(key []byte) []byte { return append(n.key(famKey, len(key)), key...) }
+
+func (n num) children(parent record.EntryID) []byte {
+	return append(n.key(famChild, len(parent)), parent[:]...)
+}
+
+func (n num) child(parent record.EntryID, name string, id record.EntryID) []byte {
+	k := append(n.key(famChild, 2*len(parent)+len(name)+1), parent[:]...)
+	return append(append(append(k, name...), 0), id[:]...)
+}
+
+// splitChild takes the parent, name and id out of a key that child made.
+func splitChild(k []byte) (parent record.EntryID, name []byte, id record.EntryID) {
+	k = k[5:]
+	copy(parent[:], k)
+	copy(id[:], k[len(k)-len(id):])
+	return parent, k[len(parent) : len(k)-len(id)-1], id
+}
+
+func (n num) tomb(seq uint64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(n.key(famTomb, 8+len(key)), seq), key...)
+}
+
+func (n num) orphan(parent, id record.EntryID) []byte {
+	return append(append(n.key(famOrphan, 2*len(id)), parent[:]...), id[:]...)
+}
+
+func (n num) tree(level int, i uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(n.key(famTree, 9), byte(level)), i)
+}
+
+func (n num) register(key []byte) []byte {
+	k := append(append(make([]byte, 0, 5+len(key)), famRegister), key...)
+	return binary.BigEndian.AppendUint32(k, uint32(n))
+}
+
+func seqBytes(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// splitEntry takes the seq and the key out of a key that entry or tomb made.
+func splitEntry(k []byte) (seq uint64, key []byte) {
+	return binary.BigEndian.Uint64(k[5:]), k[13:]
+}

@@ -1,0 +1,172 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+func feedUint(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+
+// Row is one entry with what this device alone knows of it.
+type Row struct {
+	Feed   feed.ID
+	Seq    uint64
+	Key    []byte
+	Record []byte
+	Local  []byte
+}
+
+func (s *Store) numOf(id feed.ID) (num, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.rows[id]
+	if !ok || r.num == 0 {
+		return 0, fmt.Errorf("feed %v: %w", id, ErrUnknownFeed)
+	}
+	return r.num, nil
+}
+
+// Entries calls fn for each entry of a feed in order of seq, tombstones and opaque ones included. The
+// row's slices are valid during the call.
+func (s *Store) Entries(id feed.ID, fn func(Row) error) error {
+	n, err := s.numOf(id)
+	if err != nil {
+		return err
+	}
+	return s.eng.View(func(r kv.Reader) error {
+		return r.Scan(n.key(famEntry, 0), nil, func(k, v []byte) error {
+			local, rec, err := splitValue(v)
+			if err != nil {
+				return fmt.Errorf("entry %x of feed %v: %w", k, id, err)
+			}
+			seq, key := splitEntry(k)
+			return fn(Row{Feed: id, Seq: seq, Key: key, Record: rec, Local: local})
+		})
+	})
+}
+
+// Entry returns the entry of a key.
+func (s *Store) Entry(id feed.ID, key []byte) (row Row, ok bool, err error) {
+	n, err := s.numOf(id)
+	if err != nil {
+		return row, false, err
+	}
+	err = s.eng.View(func(r kv.Reader) error {
+		h, err := getEntry(r, n, key)
+		if err != nil || h == nil {
+			return err
+		}
+		row, ok = Row{Feed: id, Seq: h.Seq, Key: h.Key, Record: h.Record, Local: h.local}, true
+		return nil
+	})
+	return row, ok, err
+}
+
+// Children calls fn for each live entry directly in parent, in order of the bytes of their names,
+// beginning at or after from.
+func (s *Store) Children(id feed.ID, parent record.EntryID, from string, fn func(name string, child record.EntryID) error) error {
+	n, err := s.numOf(id)
+	if err != nil {
+		return err
+	}
+	prefix := n.children(parent)
+	return s.eng.View(func(r kv.Reader) error {
+		return r.ScanKeys(prefix, append(n.children(parent), from...), func(k []byte) error {
+			_, name, child := splitChild(k)
+			return fn(string(name), child)
+		})
+	})
+}
+
+// Names calls fn for each live entry of a feed, in order of parents and names, without reading entries.
+// name is valid during the call.
+func (s *Store) Names(id feed.ID, fn func(parent record.EntryID, name []byte, child record.EntryID) error) error {
+	n, err := s.numOf(id)
+	if err != nil {
+		return err
+	}
+	return s.eng.View(func(r kv.Reader) error {
+		return r.ScanKeys(n.key(famChild, 0), nil, func(k []byte) error {
+			return fn(splitChild(k))
+		})
+	})
+}
+
+// Register returns what everybody sees of one field: the winner over all device feeds.
+func (s *Store) Register(e record.Entity, field string) (won record.Register, ok bool, err error) {
+	key := record.Register{Entity: e, Field: field}.Key()
+	err = s.registers(key, func(r record.Register) error {
+		if r.Field == field {
+			won, ok = r, true
+		}
+		return nil
+	})
+	return won, ok, err
+}
+
+// Registers calls fn with the winner of each field of each entity of a kind, in order of their keys.
+func (s *Store) Registers(kind record.EntityKind, fn func(record.Register) error) error {
+	return s.registers([]byte{byte(kind)}, fn)
+}
+
+// registers calls fn with the winner of each register whose key begins with prefix.
+func (s *Store) registers(prefix []byte, fn func(record.Register) error) error {
+	s.mu.Lock()
+	feeds := make(map[num]feed.ID, len(s.rows))
+	for id, r := range s.rows {
+		feeds[r.num] = id
+	}
+	s.mu.Unlock()
+	now := s.cfg.Now()
+	return s.eng.View(func(r kv.Reader) error {
+		var (
+			key  []byte
+			same []record.Register
+		)
+		flush := func() error {
+			won, ok := record.Merge(now, same...)
+			same = same[:0]
+			if !ok {
+				return nil
+			}
+			return fn(won)
+		}
+		err := r.Scan(append([]byte{famRegister}, prefix...), nil, func(k, v []byte) error {
+			n := num(binary.BigEndian.Uint32(k[len(k)-4:]))
+			k = k[1 : len(k)-4]
+			if !bytes.Equal(k, key) && len(same) > 0 {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			key = append(key[:0], k...)
+			raw, err := r.Get(n.entry(feedUint(v), key))
+			if err != nil {
+				return err
+			}
+			_, rec, err := splitValue(raw)
+			if err != nil {
+				return fmt.Errorf("register %x: %w", key, err)
+			}
+			got, err := accept(feeds[n], key, rec)
+			if err != nil {
+				return fmt.Errorf("register %x: %w", key, err)
+			}
+			same = append(same, got.(record.Register))
+			return nil
+		})
+		if err != nil || len(same) == 0 {
+			return err
+		}
+		if err := flush(); !errors.Is(err, kv.Stop) {
+			return err
+		}
+		return nil
+	})
+}

@@ -1,0 +1,14 @@
+package store
+
+import "golang.org/x/sys/windows"
+
+// freeSpace returns the bytes this user may still write where dir is.
+func freeSpace(dir string) (uint64, error) {
+	p, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
+	return free, err
+}

@@ -1,0 +1,377 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+// tx is one transaction on feeds: entries, indexes, trees and states move in it together (rule 5).
+type tx struct {
+	s       *Store
+	kv      kv.Tx
+	rows    map[feed.ID]*row         // as changed by this transaction
+	trees   map[feed.ID]*feed.Editor // with changes not yet written
+	parents map[record.EntryID]bool  // which parents of the entries at hand are known
+}
+
+// update runs fn in one transaction; the states it changed show once it is committed.
+func (s *Store) update(fn func(*tx) error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	t := &tx{s: s, rows: map[feed.ID]*row{}, trees: map[feed.ID]*feed.Editor{}}
+	start := s.cfg.Now()
+	err := s.eng.Update(func(k kv.Tx) error {
+		t.kv = k
+		if err := fn(t); err != nil {
+			return err
+		}
+		for id, r := range t.rows {
+			if err := k.Set(feedKey(id), r.encode()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || len(t.rows) == 0 {
+		return err
+	}
+	if s.cfg.Metrics != nil {
+		s.cfg.Metrics.StoreOp("commit", s.cfg.Now().Sub(start))
+	}
+	s.mu.Lock()
+	for id, r := range t.rows {
+		s.rows[id] = r
+	}
+	s.commits++
+	s.mu.Unlock()
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// row returns the feed's row for changing; an unknown feed gets a number.
+func (t *tx) row(id feed.ID) (*row, error) {
+	if r, ok := t.rows[id]; ok {
+		return r, nil
+	}
+	t.s.mu.Lock()
+	r, ok := t.s.rows[id]
+	t.s.mu.Unlock()
+	if ok {
+		r = r.clone()
+	} else {
+		r = &row{state: feed.State{Feed: id}}
+	}
+	if r.num == 0 {
+		b, err := t.kv.Get(localKey("feeds"))
+		if err != nil {
+			return nil, err
+		}
+		if len(b) == 4 {
+			r.num = num(binary.BigEndian.Uint32(b))
+		}
+		r.num++
+		if err := t.kv.Set(localKey("feeds"), binary.BigEndian.AppendUint32(nil, uint32(r.num))); err != nil {
+			return nil, err
+		}
+	}
+	t.rows[id] = r
+	return r, nil
+}
+
+func (t *tx) tree(r *row) *feed.Editor {
+	e, ok := t.trees[r.state.Feed]
+	if !ok {
+		e = feed.NewEditor(t.s.cfg.Shape, &nodes{r: t.kv, w: t.kv, shape: t.s.cfg.Shape, row: r})
+		t.trees[r.state.Feed] = e
+	}
+	return e
+}
+
+// root writes the tree and returns the root of a head with seq top.
+func (t *tx) root(r *row, top uint64) (feed.Hash, error) { return t.tree(r).Flush(top) }
+
+// held is an entry as it lies on disk.
+type held struct {
+	feed.Entry
+	local []byte
+}
+
+// get returns the live entry of key, or nil.
+func (t *tx) get(r *row, key []byte) (*held, error) { return getEntry(t.kv, r.num, key) }
+
+func getEntry(kvr kv.Reader, n num, key []byte) (*held, error) {
+	b, err := kvr.Get(n.byKey(key))
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if len(b) != 8 {
+		return nil, fmt.Errorf("index of entry %x: %w", key, errRow)
+	}
+	h := &held{Entry: feed.Entry{Key: bytes.Clone(key), Seq: binary.BigEndian.Uint64(b)}}
+	v, err := kvr.Get(n.entry(h.Seq, key))
+	if err != nil {
+		return nil, err
+	}
+	if h.local, h.Record, err = splitValue(v); err != nil {
+		return nil, fmt.Errorf("entry %x: %w", key, err)
+	}
+	return h, nil
+}
+
+// splitValue takes the local facts and the record out of an entry's value.
+func splitValue(v []byte) (local, rec []byte, err error) {
+	if len(v) < 1 || len(v) < 1+int(v[0]) {
+		return nil, nil, errRow
+	}
+	return v[1 : 1+v[0]], v[1+v[0]:], nil
+}
+
+// upsert puts e in, in place of whatever its key stood for, and returns what that was: nil if nothing.
+// An entry already held as it is changes nothing and is returned itself.
+func (t *tx) upsert(r *row, e feed.Entry, local []byte) (*held, error) {
+	old, err := t.get(r, e.Key)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil {
+		if old.Seq == e.Seq && bytes.Equal(old.Record, e.Record) {
+			return old, nil
+		}
+		if err := t.erase(r, old, false); err != nil {
+			return nil, err
+		}
+	}
+	v := make([]byte, 0, 1+len(local)+len(e.Record))
+	v = append(append(append(v, byte(len(local))), local...), e.Record...)
+	if err := t.kv.Set(r.num.entry(e.Seq, e.Key), v); err != nil {
+		return nil, err
+	}
+	if err := t.kv.Set(r.num.byKey(e.Key), seqBytes(e.Seq)); err != nil {
+		return nil, err
+	}
+	r.state.Count++
+	if err := t.tree(r).Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
+		return nil, err
+	}
+	return old, t.index(r, e)
+}
+
+// erase takes an entry out; gone says that its key will not be set again in this transaction.
+func (t *tx) erase(r *row, h *held, gone bool) error {
+	if err := t.kv.Delete(r.num.entry(h.Seq, h.Key)); err != nil {
+		return err
+	}
+	if gone {
+		if err := t.kv.Delete(r.num.byKey(h.Key)); err != nil {
+			return err
+		}
+	}
+	r.state.Count--
+	if err := t.tree(r).Remove(feed.Ref{Seq: h.Seq, Digest: h.Digest()}); err != nil {
+		return err
+	}
+	return t.unindex(r, h.Entry)
+}
+
+// errMisplaced is a record of a model that its kind of feed does not hold.
+var errMisplaced = errors.New("record does not belong in this kind of feed")
+
+// accept returns the record of an entry if this version shows it.
+func accept(id feed.ID, key, rec []byte) (record.Record, error) {
+	r, err := record.Decode(key, rec)
+	if err != nil {
+		return nil, err
+	}
+	if record.IsRegister(rec) != id.IsDevice() {
+		return nil, errMisplaced
+	}
+	return r, nil
+}
+
+// RejectReason names why accept refused a record: decode, schema, unauthorized or other.
+func rejectReason(err error) string {
+	switch {
+	case errors.Is(err, record.ErrUnknownModel), errors.Is(err, errMisplaced):
+		return "schema"
+	case errors.Is(err, record.ErrNotOwner):
+		return "unauthorized"
+	case errors.Is(err, record.ErrInvalid):
+		return "decode"
+	}
+	return "other"
+}
+
+func (t *tx) index(r *row, e feed.Entry) error {
+	rec, err := accept(r.state.Feed, e.Key, e.Record)
+	if err != nil {
+		r.counts.Opaque++
+		return nil
+	}
+	switch rec := rec.(type) {
+	case record.File:
+		if rec.Kind == record.Directory {
+			r.counts.Dirs++
+		} else {
+			r.counts.Files++
+			r.counts.Bytes += rec.Size
+		}
+		if err := t.kv.Set(r.num.child(rec.Parent, rec.Name, rec.ID), seqBytes(e.Seq)); err != nil {
+			return err
+		}
+		return t.place(r, rec)
+	case record.Tombstone:
+		r.counts.Tombstones++
+		return t.kv.Set(r.num.tomb(e.Seq, e.Key), nil)
+	case record.Register:
+		r.counts.Registers++
+		return t.kv.Set(r.num.register(e.Key), seqBytes(e.Seq))
+	}
+	return nil
+}
+
+func (t *tx) unindex(r *row, e feed.Entry) error {
+	rec, err := accept(r.state.Feed, e.Key, e.Record)
+	if err != nil {
+		r.counts.Opaque--
+		return nil
+	}
+	switch rec := rec.(type) {
+	case record.File:
+		if rec.Kind == record.Directory {
+			r.counts.Dirs--
+		} else {
+			r.counts.Files--
+			r.counts.Bytes -= rec.Size
+		}
+		if err := t.kv.Delete(r.num.child(rec.Parent, rec.Name, rec.ID)); err != nil {
+			return err
+		}
+		return t.unplace(r, rec)
+	case record.Tombstone:
+		r.counts.Tombstones--
+		return t.kv.Delete(r.num.tomb(e.Seq, e.Key))
+	case record.Register:
+		r.counts.Registers--
+		return t.kv.Delete(r.num.register(e.Key))
+	}
+	return nil
+}
+
+// place notes whether an entry's parent is there, and whom the entry itself was awaited by. Only other
+// devices' feeds can lack a parent: a delta brings an entry before the folder that was moved after it.
+func (t *tx) place(r *row, f record.File) error {
+	if r.state.Feed.Device == t.s.cfg.Device {
+		return nil
+	}
+	if t.parents == nil {
+		t.parents = map[record.EntryID]bool{{}: true}
+	}
+	known, seen := t.parents[f.Parent]
+	if !seen {
+		b, err := t.kv.Get(r.num.byKey(f.Parent[:]))
+		if err != nil {
+			return err
+		}
+		known = b != nil
+		t.parents[f.Parent] = known
+	}
+	if !known {
+		r.counts.Orphans++
+		if err := t.kv.Set(r.num.orphan(f.Parent, f.ID), nil); err != nil {
+			return err
+		}
+	}
+	if f.Kind != record.Directory {
+		return nil
+	}
+	t.parents[f.ID] = true
+	if r.counts.Orphans == 0 {
+		return nil
+	}
+	var found [][]byte
+	waiting := r.num.orphan(f.ID, record.EntryID{})
+	err := t.kv.ScanKeys(waiting[:len(waiting)-len(f.ID)], nil, func(k []byte) error {
+		found = append(found, bytes.Clone(k))
+		return nil
+	})
+	for _, k := range found {
+		r.counts.Orphans--
+		err = errors.Join(err, t.kv.Delete(k))
+	}
+	return err
+}
+
+func (t *tx) unplace(r *row, f record.File) error {
+	if r.counts.Orphans == 0 {
+		return nil
+	}
+	k := r.num.orphan(f.Parent, f.ID)
+	v, err := t.kv.Get(k)
+	if err != nil || v == nil {
+		return err
+	}
+	r.counts.Orphans--
+	return t.kv.Delete(k)
+}
+
+// nodes keeps a feed's tree in family t. w is nil for reading only.
+type nodes struct {
+	r     kv.Reader
+	w     kv.Tx
+	shape feed.Shape
+	row   *row
+}
+
+func (n *nodes) Leaf(i uint64) (feed.Leaf, error) {
+	b, err := n.r.Get(n.row.num.tree(0, i))
+	if err != nil {
+		return nil, err
+	}
+	return n.shape.Unpack(i, b)
+}
+
+func (n *nodes) SetLeaf(i uint64, l feed.Leaf) error {
+	if len(l) == 0 {
+		return n.w.Delete(n.row.num.tree(0, i))
+	}
+	return n.w.Set(n.row.num.tree(0, i), n.shape.Pack(l))
+}
+
+func (n *nodes) Node(level int, i uint64) ([]feed.Hash, error) {
+	b, err := n.r.Get(n.row.num.tree(level, i))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]feed.Hash, len(b)/len(feed.Hash{}))
+	for k := range out {
+		copy(out[k][:], b[k*len(feed.Hash{}):])
+	}
+	return out, nil
+}
+
+func (n *nodes) SetNode(level int, i uint64, children []feed.Hash) error {
+	if len(children) == 0 {
+		return n.w.Delete(n.row.num.tree(level, i))
+	}
+	b := make([]byte, 0, len(children)*len(feed.Hash{}))
+	for _, c := range children {
+		b = append(b, c[:]...)
+	}
+	return n.w.Set(n.row.num.tree(level, i), b)
+}
+
+func (n *nodes) Height() (int, error) { return n.row.height, nil }
+
+func (n *nodes) SetHeight(level int) error {
+	n.row.height = level
+	return nil
+}
