@@ -311,7 +311,7 @@ func bracket(pattern string, c byte) (size int, hit, ok bool) {
 			}
 			i++
 		}
-		hit = hit || lo <= c && c <= hi
+		hit = hit || c == lo || lo <= c && c <= hi
 	}
 }
 

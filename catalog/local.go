@@ -9,9 +9,8 @@ import (
 // facts are what this device notes beside an entry to know the thing again after a rename while it was
 // not looking. They are hints: an entry without them, or with wrong ones, is known by its name.
 type facts struct {
-	ino  uint64 // 0: unknown
-	dev  uint64 // the device number, if foreign
-	root uint64 // the folder's own inode, noted at entries that lie directly in it; 0: not noted
+	ino uint64 // 0: unknown
+	dev uint64 // the device number, if foreign
 	// foreign: on another file system than the folder itself. Device numbers change from mount to mount,
 	// so the common case does not depend on them.
 	foreign bool
@@ -20,29 +19,20 @@ type facts struct {
 // localVersion begins every encoding of facts.
 const localVersion = 1
 
-const (
-	localForeign = 1 << iota
-	localRoot
-)
+const localForeign = 1
 
 var errLocal = errors.New("local facts are cut short or not canonical")
 
-// append writes version, flags, inode, and what the flags announce; numbers as uvarints; at most 32 bytes.
+// append writes version, flags, inode, and what the flags announce; numbers as uvarints; at most 22 bytes.
 func (f facts) append(b []byte) []byte {
 	var flags byte
 	if f.foreign {
 		flags |= localForeign
 	}
-	if f.root != 0 {
-		flags |= localRoot
-	}
 	b = append(b, localVersion, flags)
 	b = binary.AppendUvarint(b, f.ino)
 	if f.foreign {
 		b = binary.AppendUvarint(b, f.dev)
-	}
-	if f.root != 0 {
-		b = binary.AppendUvarint(b, f.root)
 	}
 	return b
 }
@@ -69,9 +59,6 @@ func decodeFacts(b []byte) (f facts, err error) {
 	f.ino = next()
 	if f.foreign = flags&localForeign != 0; f.foreign {
 		f.dev = next()
-	}
-	if flags&localRoot != 0 {
-		f.root = next()
 	}
 	if err != nil {
 		return facts{}, err

@@ -138,6 +138,9 @@ func inoHash(dev uint16, ino uint64) uint64 {
 	return h ^ h>>32
 }
 
+// targetHash stands for the target of a link.
+func (t *tree) targetHash(target string) uint64 { return maphash.String(t.seed, target) }
+
 // child returns the entry of a directory with that name, or none.
 func (t *tree) child(parent uint32, name string) uint32 {
 	found := none
