@@ -69,8 +69,8 @@ func answer(w http.ResponseWriter, schema string, v any, err error) error {
 	return writeDocument(w, schema, v)
 }
 
-func usage(format string, args ...any) error {
-	return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf(format, args...)}
+func usage(message, cause, try string) error {
+	return &node.Problem{Code: node.CodeUsage, Message: message, Cause: cause, Try: try}
 }
 
 // device returns the peer ID of the device that ref names; "" for "".
@@ -177,7 +177,7 @@ func text(q url.Values, name string) (string, error) {
 	}
 	b, err := base64.StdEncoding.DecodeString(b64)
 	if err != nil {
-		return "", usage("%s_b64 is not base64", name)
+		return "", usage("the request is not understood", name+"_b64 is not base64", "")
 	}
 	return string(b), nil
 }
@@ -189,7 +189,7 @@ func number(q url.Values, name string, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 0 || most > 0 && n > most {
-		return 0, usage("%s %q is not a number from 0 to %d", name, v, most)
+		return 0, usage("the request is not understood", fmt.Sprintf("%s %q is not a number from 0 to %d", name, v, most), "")
 	}
 	return n, nil
 }
@@ -237,12 +237,12 @@ func (s Server) find(w http.ResponseWriter, r *http.Request) error {
 	}
 	req := node.FindQuery{Text: q.Get("text"), Sort: q.Get("sort"), Limit: limit}
 	if len(req.Text) > maxQueryText {
-		return usage("the query has %d bytes, more than %d", len(req.Text), maxQueryText)
+		return usage("the query is too long", fmt.Sprintf("it has %d bytes, more than %d", len(req.Text), maxQueryText), "peer find WORD")
 	}
 	switch req.Sort {
 	case "", "name", "size", "modified", "path":
 	default:
-		return usage("cannot sort by %q: name, size, modified or path", req.Sort)
+		return usage(fmt.Sprintf("cannot sort by %q", req.Sort), "it is one of name, size, modified, path", "--sort name")
 	}
 	for _, ref := range q["device"] {
 		id, err := s.device(r.Context(), ref)
@@ -266,9 +266,9 @@ func (s Server) invite(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case req.TTL < 0 || req.TTL.Duration() > maxTTL:
-		return usage("an invite lasts from 1 second to %d hours, not %v", int(maxTTL.Hours()), req.TTL.Duration())
+		return usage(fmt.Sprintf("an invite cannot last %v", req.TTL.Duration()), fmt.Sprintf("it lasts at most %d hours", int(maxTTL.Hours())), "peer invite --ttl 1h")
 	case req.Uses < 0 || req.Uses > maxUses:
-		return usage("an invite works from 1 to %d times, not %d", maxUses, req.Uses)
+		return usage(fmt.Sprintf("an invite cannot work %d times", req.Uses), fmt.Sprintf("it works at most %d times", maxUses), "peer invite --uses 5")
 	}
 	v, err := s.Backend.Invite(r.Context(), req)
 	return answer(w, SchemaInvite, v, err)
@@ -305,7 +305,7 @@ func (s Server) pause(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if req.For < 0 {
-		return usage("cannot pause for %v", req.For.Duration())
+		return usage(fmt.Sprintf("cannot pause for %v", req.For.Duration()), "that is less than nothing", "peer sync pause --for 2h")
 	}
 	id, err := s.other(r.Context(), req.Device)
 	if err != nil {
@@ -324,7 +324,7 @@ func (s Server) other(ctx context.Context, ref string) (string, error) {
 	if self, err := s.self(ctx); err != nil {
 		return "", err
 	} else if id == self {
-		return "", usage("device %q is this one; name another", ref)
+		return "", usage(fmt.Sprintf("device %q is this one", ref), "sync is with other devices", "peer devices")
 	}
 	return id, nil
 }

@@ -123,7 +123,7 @@ func guard(r *http.Request) error {
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &node.Problem{Code: node.CodeUsage, Message: "a request that changes something must be application/json"}
+		return &node.Problem{Code: node.CodeUsage, Message: "the request is not understood", Cause: "a request that changes something must be application/json"}
 	}
 	return nil
 }

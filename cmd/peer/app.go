@@ -205,6 +205,6 @@ func (a *app) ask(cmd *cobra.Command, fn func(ctx context.Context, c *api.Client
 	return fn(cmd.Context(), c)
 }
 
-func usage(try, format string, args ...any) error {
-	return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf(format, args...), Try: try}
+func usage(message, cause, try string) error {
+	return &node.Problem{Code: node.CodeUsage, Message: message, Cause: cause, Try: try}
 }

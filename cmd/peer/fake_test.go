@@ -35,7 +35,7 @@ const hostile = "a\x1b[2J\nerror: forged\u202etxt.\xff\u0085end"
 type fake struct {
 	api.Backend // nil: a method without a script is a test's fault
 
-	mu    sync.Mutex // guards asked and problem
+	mu    sync.Mutex // guards asked, problem and empty
 	asked []string
 	// problem, if set, answers whatever changes something.
 	problem error
@@ -43,7 +43,6 @@ type fake struct {
 	pid     int
 	stopped func()
 	empty   bool
-	added   chan struct{}
 }
 
 func (f *fake) did(what string) error {
@@ -62,6 +61,8 @@ func (f *fake) log() string {
 func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
 	self := node.DeviceView{ID: laptopID, Short: "7KQ2-XMDL", Name: "laptop", Self: true, OS: "linux", Version: "0.1.0",
 		Link: node.LinkConnected, Files: 48210, Dirs: 900, Bytes: 212_400_000_000, Added: noon.AddDate(0, -2, 0)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.empty {
 		return []node.DeviceView{self}, nil
 	}

@@ -31,11 +31,10 @@ func (a *app) findCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Text = strings.Join(args, " ")
 			if q.Limit < 0 {
-				return usage("--limit 100", "--limit %d is less than nothing", q.Limit)
+				return usage(fmt.Sprintf("cannot print %d entries", q.Limit), "--limit is at least 0, which means all", "--limit 100")
 			}
 			if !slices.Contains(findSorts, q.Sort) && q.Sort != "" {
-				return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("cannot sort by %q", q.Sort),
-					Cause: "it is one of " + strings.Join(findSorts, ", "), Try: "--sort name"}
+				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts, ", "), "--sort name")
 			}
 			if quiet {
 				q.Limit = 1

@@ -56,14 +56,13 @@ func (a *app) lsTarget(arg, on string) (device, path string, err error) {
 	drive := runtime.GOOS == "windows" && len(name) == 1
 	if colon && !drive && name != "" && !strings.ContainsAny(name, `/\.~`) {
 		if on != "" && on != name {
-			return "", "", usage("peer ls "+arg, "%q names a device, and so does --on %s", arg, on)
+			return "", "", usage("the device is named twice", fmt.Sprintf("%q names one, and so does --on %s", arg, on), "peer ls "+arg)
 		}
 		device, path = name, rest
 	}
 	if device != "" {
 		if path == "" {
-			return "", "", &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("%q lacks a path", arg),
-				Cause: "after the device comes a path on it", Try: "peer locations shows where its folders are"}
+			return "", "", usage(fmt.Sprintf("%q lacks a path", arg), "after the device comes a path on it", "peer locations")
 		}
 		return device, path, nil
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peerdex/api"
 	"peerdex/node"
 )
 
@@ -36,14 +37,13 @@ func (a *app) root() *cobra.Command {
 		Example: "peer start ~/Pictures                 index a folder and serve it to your other devices\n" +
 			"peer start ~/Documents --join LINE    on the next device: the line that the first one printed\n" +
 			"peer find beach                       search the names on all devices",
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		DisableAutoGenTag:          true,
-		SuggestionsMinimumDistance: 2,
-		Annotations:                exits(2),
-		Args:                       noSuchCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE:          func(*cobra.Command, []string) error { return a.checkFlags() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Annotations:       exits(2),
+		Args:              noSuchCommand,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkFlags(cmd) },
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "directory that holds everything of this node (default $PEER_HOME, else per XDG)")
@@ -81,7 +81,10 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-func (a *app) checkFlags() error {
+func (a *app) checkFlags(cmd *cobra.Command) error {
+	if err := cmd.ValidateFlagGroups(); err != nil {
+		return usage("these flags exclude each other", err.Error(), cmd.CommandPath()+" --help")
+	}
 	if !slices.Contains([]string{"auto", "always", "never"}, a.color) {
 		return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("--color %q is unknown", a.color),
 			Cause: "it is auto, always or never", Try: "--color=auto"}
@@ -100,9 +103,15 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		Cause:   fmt.Sprintf("`%s` has no such command", cmd.CommandPath()),
 		Try:     cmd.CommandPath() + " --help",
 	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		p.Message += fmt.Sprintf("; did you mean `%s`?", near[0])
-		p.Try = cmd.CommandPath() + " " + near[0]
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near := api.Nearest(args[0], names); near != "" {
+		p.Message += fmt.Sprintf("; did you mean `%s`?", near)
+		p.Try = cmd.CommandPath() + " " + near
 	}
 	return p
 }
