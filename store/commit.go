@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -102,7 +103,7 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 // (rules 1, 2 and 15).
 func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
 	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
-	gc := max(r.state.Floor.GC, j.gc)
+	gc := max(r.state.Floor.GC, min(j.gc, at))
 	for _, p := range puts {
 		at++
 		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
@@ -271,6 +272,47 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		return fmt.Errorf("absorb into feed %v: %w", id, err)
 	}
 	return nil
+}
+
+// FinishAbsorb ends what AbsorbEntries began: own entries whose key the peer does not hold move to seqs
+// above everything, since the two histories may have used one seq twice, and the feed is signed above
+// the peer's head. The feed stays unsettled until the last of its transactions.
+func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
+	id := over.Feed
+	var own []Row
+	err := s.Entries(id, func(r Row) error {
+		if !held(r.Key) {
+			own = append(own, Row{Key: bytes.Clone(r.Key), Record: bytes.Clone(r.Record), Local: bytes.Clone(r.Local)})
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrUnknownFeed) {
+		return feed.Head{}, err
+	}
+	for len(own) > 0 {
+		n := min(len(own), commitEntries/2)
+		err := s.update(func(t *tx) error {
+			r, err := t.row(id)
+			if err != nil {
+				return err
+			}
+			at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, over.Seq)
+			for _, e := range own[:n] {
+				at++
+				if _, err := t.upsert(r, feed.Entry{Key: e.Key, Seq: at, Record: e.Record}, e.Local); err != nil {
+					return err
+				}
+			}
+			r.state.Settled, r.after = nil, at
+			_, err = t.root(r, at)
+			return err
+		})
+		if err != nil {
+			return feed.Head{}, fmt.Errorf("absorb into feed %v: %w", id, err)
+		}
+		own = own[n:]
+	}
+	return s.Jump(id, over)
 }
 
 // Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.

@@ -57,6 +57,7 @@ type Config struct {
 	Library feed.LibraryID
 	Boot    uint64                    // nonce of this process (rule 16)
 	Clock   func() (hlc.Stamp, error) // stamps registers and heads
+	Observe func(hlc.Stamp)           // told the newest stamp of registers that came in, so that edits after it are above it; may be nil
 	Sign    func(feed.Head) feed.Head
 	Verify  func(feed.Head) error // nil: feed.Head.Verify
 	Shape   feed.Shape            // zero: feed.DefaultShape
