@@ -91,6 +91,7 @@ type Node struct {
 	stuck    map[feed.ID]time.Time // since when a feed has been unsettled with nobody to complete it
 	compared map[compareKey]uint64 // seq at which Merkle roots were last compared
 	label    string                // what this device is called
+	full     bool                  // the disk is almost full
 	invited  time.Time             // until when an invite is open
 }
 
@@ -354,7 +355,15 @@ func (n *Node) index(ctx context.Context) error {
 	if n.store.RolledBack() {
 		n.awaitPeers(ctx)
 	}
-	return n.indexer.Run(ctx)
+	for {
+		err := n.indexer.Run(ctx)
+		if !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
+			return err
+		}
+		if !wait(ctx, measureEvery) { // the disk may get room again; a frozen identity only a person can mend
+			return nil
+		}
+	}
 }
 
 // peersGrace is how long a node whose store is older than its marker waits to hear from a peer before
