@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -69,12 +70,7 @@ func (n *node) serve(t *testing.T, id protocol.ID, cfg protocol.ServeConfig, han
 	done := make(chan error, 1)
 	go func() { done <- protocol.Serve(ctx, n, id, cfg, handle) }()
 	until(t, "the handler is there", func() bool {
-		for _, p := range n.Mux().Protocols() {
-			if p == id {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(n.Mux().Protocols(), id)
 	})
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -487,6 +483,66 @@ func TestStreamLimit(t *testing.T) {
 		_, err = c.Recv()
 		return err == nil
 	})
+}
+
+// Serve has its own limit, for hosts whose resource manager has none, and outlives its handlers.
+func TestServeLimitAndLifetime(t *testing.T) {
+	var hosts [2]host.Host
+	for i := range hosts {
+		h, err := libp2p.New(libp2p.ListenAddrStrings(tcp4), libp2p.DisableMetrics())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		hosts[i] = h
+	}
+	server, client := hosts[0], hosts[1]
+	device, err := protocol.DeviceOf(server.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Peerstore().AddAddrs(server.ID(), server.Addrs(), time.Hour)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running atomic.Int32
+	release, served := make(chan struct{}), make(chan error, 1)
+	n := &node{Host: server}
+	go func() {
+		served <- protocol.Serve(ctx, server, protocol.PairProtocol, protocol.ServeConfig{}, func(ctx context.Context, c *protocol.Conn) error {
+			running.Add(1)
+			defer running.Add(-1)
+			<-ctx.Done()
+			<-release // a handler that is slow to stop
+			return nil
+		})
+	}()
+	until(t, "the handler is there", func() bool { return slices.Contains(n.Mux().Protocols(), protocol.PairProtocol) })
+	open := func() *protocol.Conn {
+		c, err := protocol.Dial(context.Background(), client, device, protocol.PairProtocol, protocol.ConnConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ask(c, &protocol.PairHello{}); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for range 8 {
+		open()
+	}
+	until(t, "eight handlers run", func() bool { return running.Load() == 8 })
+	if _, err := open().Recv(); !errors.Is(err, protocol.CodeBusy) {
+		t.Errorf("a ninth stream: %v", err)
+	}
+	cancel()
+	select {
+	case <-served:
+		t.Error("Serve returned before its handlers")
+	default:
+	}
+	close(release)
+	if err := <-served; err != nil || running.Load() != 0 {
+		t.Errorf("Serve returned %v with %d handlers running", err, running.Load())
+	}
 }
 
 func TestUnsupportedProtocol(t *testing.T) {
