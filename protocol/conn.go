@@ -40,7 +40,7 @@ type reserver interface{ Reserve(bytes int) error }
 type Traffic interface {
 	BytesSent(device string, n int) // at the stream, after compression
 	BytesReceived(device string, n int)
-	Uncompressed(direction string, n int) // frames as they would be without compression; direction is in or out
+	Uncompressed(direction string, n int) // frames as they would be without compression; in or out
 }
 
 // ConnConfig tunes a Conn. The zero value is a good one, for all protocols.
