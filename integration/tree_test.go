@@ -88,9 +88,9 @@ func onDisk(t testing.TB, dir string) (out []row) {
 		r := row{Path: path, Name: d.Name()}
 		switch {
 		case d.IsDir():
-			r.Kind = "directory"
+			r.Kind = "dir"
 		case d.Type() == fs.ModeSymlink:
-			r.Kind = "symlink"
+			r.Kind = "link"
 			if r.Target, err = os.Readlink(path); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (c catalogue) wantOnDisk(t testing.TB, dir string) {
 	for _, r := range c.rows {
 		if strings.HasPrefix(r.Path, dir+"/") {
 			got = append(got, r)
-			if r.Kind == "directory" {
+			if r.Kind == "dir" {
 				folders[r.Path] = r
 			}
 		}
@@ -138,10 +138,10 @@ func (c catalogue) wantOnDisk(t testing.TB, dir string) {
 			t.Errorf("%q is there twice", g.Path)
 		}
 		w := want[i]
-		if g.Kind == "directory" { // sizes and times of folders are the file system's own affair
+		if g.Kind == "dir" { // sizes and times of folders are the file system's own affair
 			g.Size, g.Modified = w.Size, w.Modified
 		}
-		if g.Kind == "symlink" {
+		if g.Kind == "link" {
 			g.Size, g.Modified = w.Size, w.Modified
 		}
 		if g.Path != w.Path || g.Kind != w.Kind || g.Size != w.Size || g.Target != w.Target || g.Modified != w.Modified {
