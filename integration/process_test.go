@@ -514,3 +514,18 @@ func two(t testing.TB, foldersA, foldersB []string, flags ...string) (a, b *peer
 	b.join(line, foldersB...)
 	return a, b
 }
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// transportOf returns tcp or quic-v1.
+func transportOf(addr string) string {
+	if strings.Contains(addr, "/quic-v1") {
+		return "quic-v1"
+	}
+	return "tcp"
+}
