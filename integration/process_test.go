@@ -101,7 +101,7 @@ var local = []string{"--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0
 // them it listens on loopback.
 func newPeer(t testing.TB, name string, flags ...string) *peer {
 	t.Helper()
-	if !slices.Contains(flags, "--listen") {
+	if flags = slices.Clone(flags); !slices.Contains(flags, "--listen") {
 		flags = slices.Concat(local, flags)
 	}
 	p := &peer{t: t, name: name, home: tempDir(t), flags: flags}
@@ -194,7 +194,9 @@ func (p *peer) tryStart(stdin string, args ...string) (out started, err error) {
 		p.code = cmd.ProcessState.ExitCode()
 		close(exited)
 	}()
-	err = json.NewDecoder(read).Decode(&out)
+	if err = json.NewDecoder(read).Decode(&out); err == nil {
+		p.keepPorts(out.Status)
+	}
 	go func() { // until the process ends
 		_, _ = io.Copy(io.Discard, read)
 		_ = read.Close()
@@ -204,6 +206,29 @@ func (p *peer) tryStart(stdin string, args ...string) (out started, err error) {
 		return out, fmt.Errorf("exit %d: %s", p.code, p.lines[len(p.lines)-1])
 	}
 	return out, nil
+}
+
+// keepPorts makes later starts listen where this one does, as a device does that nobody told where to listen:
+// two that both come back elsewhere could not find each other.
+func (p *peer) keepPorts(st node.Status) {
+	for i, f := range p.flags {
+		if base, ok := strings.CutSuffix(f, "/tcp/0"); ok {
+			p.flags[i] = base + "/tcp/" + port(st, "/tcp/")
+		} else if base, ok := strings.CutSuffix(f, "/udp/0/quic-v1"); ok {
+			p.flags[i] = base + "/udp/" + port(st, "/udp/") + "/quic-v1"
+		}
+	}
+}
+
+// port returns the port that a device listens on by TCP or UDP.
+func port(st node.Status, network string) string {
+	for _, a := range st.Listen {
+		if _, rest, ok := strings.Cut(a, network); ok {
+			number, _, _ := strings.Cut(rest, "/")
+			return number
+		}
+	}
+	return "0"
 }
 
 func (p *peer) env() []string {
