@@ -1,7 +1,6 @@
 package backfill
 
 import (
-
 	"peerdex/feed"
 	"peerdex/kv"
 	"peerdex/protocol"
@@ -26,7 +25,7 @@ func (u *pulling) diff() error {
 	if err != nil {
 		return err
 	}
-	if len(w.lack)+len(remove) <= seqsPerRequest { // small enough for one transaction: never unsettled
+	if len(w.lack)+len(remove) <= w.limit() { // small enough for one transaction: never unsettled
 		var entries []feed.Entry
 		if len(w.lack) > 0 {
 			err := w.fetch(func(page []feed.Entry) error {
@@ -43,7 +42,7 @@ func (u *pulling) diff() error {
 		return err
 	}
 	for len(remove) > 0 {
-		n := min(len(remove), seqsPerRequest)
+		n := min(len(remove), w.limit())
 		if err := u.apply(store.Change{Remove: remove[:n]}); err != nil {
 			return err
 		}
@@ -210,7 +209,7 @@ func (w *walk) leaves(nodes []node) error {
 // fetch asks for the lacking entries, checks each against its digest and hands them on page by page.
 func (w *walk) fetch(take func([]feed.Entry) error) error {
 	for lack := w.lack; len(lack) > 0; {
-		part := lack[:min(len(lack), seqsPerRequest)]
+		part := lack[:min(len(lack), w.limit())]
 		lack = lack[len(part):]
 		seqs := make([]uint64, len(part))
 		want := make(map[feed.Ref]bool, len(part))
