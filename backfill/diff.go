@@ -136,8 +136,10 @@ func (w *walk) differing(level int, nodes []node) (out []node, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// Above the height of the tree here nothing is stored, which is not to say that nothing lies below.
+		stored := level <= w.mine.Height() || n.index > 0
 		switch mine := w.Shape.HashNode(children); {
-		case mine == n.hash:
+		case stored && mine == n.hash:
 		case n.hash == feed.Hash{}:
 			width := uint64(1) << (uint(level) * w.Shape.FanBits)
 			first := n.index * width
