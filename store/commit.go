@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -249,7 +250,11 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		if err != nil {
 			return err
 		}
+		r.after = max(r.after, r.state.Floor.Seq, over.Seq) // whatever is signed next, even after a crash here
 		for _, e := range entries {
+			if err := t.displace(r, e); err != nil {
+				return err
+			}
 			old, err := t.get(r, e.Key)
 			if err != nil {
 				return err
@@ -263,7 +268,6 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 			}
 		}
 		r.state.Settled = nil
-		r.after = max(r.after, over.Seq) // whatever is signed next, even after a crash here
 		_, err = t.root(r, over.Seq)
 		return err
 	})
@@ -271,4 +275,32 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		return fmt.Errorf("absorb into feed %v: %w", id, err)
 	}
 	return nil
+}
+
+// displace moves what another key holds at the seq of e, in an own feed, to a seq that no head has taken:
+// a feed whose history went backwards gives the numbers out twice.
+func (t *tx) displace(r *row, e feed.Entry) error {
+	var (
+		other feed.Entry
+		local []byte
+	)
+	err := t.kv.Scan(r.num.entry(e.Seq, nil), nil, func(k, v []byte) error {
+		_, key := splitEntry(k)
+		if bytes.Equal(key, e.Key) {
+			return nil
+		}
+		l, rec, err := splitValue(v)
+		if err != nil {
+			return fmt.Errorf("entry %x: %w", k, err)
+		}
+		other, local = feed.Entry{Key: bytes.Clone(key), Record: bytes.Clone(rec)}, bytes.Clone(l)
+		return kv.Stop
+	})
+	if err != nil || other.Key == nil {
+		return err
+	}
+	r.after++
+	other.Seq = r.after
+	_, err = t.upsert(r, other, local)
+	return err
 }
