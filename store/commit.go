@@ -103,6 +103,10 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 // (rules 1, 2 and 15).
 func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
 	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
+	onto := j.onto
+	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot {
+		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
+	}
 	gc := max(r.state.Floor.GC, j.gc)
 	for _, p := range puts {
 		at++
@@ -122,7 +126,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	}
 	h := t.s.cfg.Sign(feed.Head{
 		Library: t.s.cfg.Library, Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
-		Boot: t.s.cfg.Boot, Onto: j.onto, Stamp: stamp,
+		Boot: t.s.cfg.Boot, Onto: onto, Stamp: stamp,
 	})
 	r.settle(h)
 	return h, nil
