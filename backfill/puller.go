@@ -4,6 +4,7 @@
 package backfill
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,9 +18,9 @@ import (
 
 // Limits of one request, each a fraction of a frame.
 const (
-	nodesPerRequest  = 64   // a node's children are at most 512 bytes
-	leavesPerRequest = 64   // a leaf is at most 4,352 bytes
-	seqsPerRequest   = 1000 // the entries of one page
+	nodesPerRequest  = 64 // a node's children are at most 512 bytes
+	leavesPerRequest = 64 // a leaf is at most 4,352 bytes
+	seqsPerRequest   = protocol.MaxEntries
 )
 
 // Puller asks a donor for what this device lacks. Its fields are set once.
@@ -34,7 +35,10 @@ type Puller struct {
 	Rescan func(record.LocationID)
 	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
 	Orphaned func(feed.ID) bool
+	Limit    int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
 }
+
+func (p *Puller) limit() int { return cmp.Or(p.Limit, seqsPerRequest) }
 
 // Run pulls the wanted feeds, in order, over one stream. What could not be had of one feed does not keep
 // it from the next: refused says why. The caller owns the stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).

@@ -338,9 +338,9 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if h.Feed.Device == s.cfg.Device || h.IsGenesis() {
 			continue
 		}
-		st, known := s.State(h.Feed)
-		forks := known && (h.Forks(st.Best) || st.Settled != nil && h.Forks(*st.Settled))
-		if known && h.Compare(st.Best) <= 0 && !forks {
+		st, _ := s.State(h.Feed)
+		forks, better := h.Forks(st.Best) || h.Forks(st.Floor), h.Compare(st.Best) > 0
+		if !forks && !better {
 			continue
 		}
 		if h.Library != s.Library() {
@@ -349,9 +349,11 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if err := s.cfg.Verify(h); err != nil {
 			return nil, fmt.Errorf("head of feed %v: %w", h.Feed, err)
 		}
-		fresh = append(fresh, h)
 		if forks {
 			out = append(out, Observed{Head: h, Forks: true})
+		}
+		if better {
+			fresh = append(fresh, h)
 		}
 	}
 	if len(fresh) == 0 {
