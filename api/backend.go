@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"peerdex/eventlog"
+	"peerdex/metrics"
 	"peerdex/node"
 )
 
@@ -44,4 +46,11 @@ type Backend interface {
 	Resume(ctx context.Context, device string) (node.PauseView, error)
 	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried.
 	SyncNow(ctx context.Context, device string) (node.NowView, error)
+
+	// Metrics returns every number as of now; the API filters.
+	Metrics(ctx context.Context) (metrics.Snapshot, error)
+	// Events is eventlog.Log.Query.
+	Events(ctx context.Context, q eventlog.Query) ([]eventlog.Event, eventlog.Cursor, error)
+	// WatchEvents is eventlog.Log.Watch.
+	WatchEvents() (<-chan struct{}, func())
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"peerdex/metrics"
 	"peerdex/node"
 )
 
@@ -66,7 +67,8 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	defer resp.Body.Close()
 	var doc ErrorDocument
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&doc); err != nil || doc.Error == nil {
-		return nil, &node.Problem{Code: node.CodeInternal, Message: "the daemon answered " + resp.Status}
+		return nil, &node.Problem{Code: node.CodeInternal, Message: "the daemon's answer is not understood",
+			Cause: "it answered " + resp.Status, Try: "peer version, and the version of the daemon in peer status"}
 	}
 	return nil, doc.Error
 }
@@ -261,7 +263,7 @@ func (c *Client) SyncStatus(ctx context.Context) (v node.SyncStatus, err error) 
 
 // Pause is Backend.Pause; the device is whatever ResolveDevice takes.
 func (c *Client) Pause(ctx context.Context, device string, d time.Duration) (v node.PauseView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/sync/pause", nil, pauseRequest{d, device}, &v)
+	err = c.get(ctx, http.MethodPost, "/v1/sync/pause", nil, pauseRequest{metrics.Seconds(d), device}, &v)
 	return v, err
 }
 
@@ -274,5 +276,11 @@ func (c *Client) Resume(ctx context.Context, device string) (v node.PauseView, e
 // SyncNow is Backend.SyncNow; the device is whatever ResolveDevice takes.
 func (c *Client) SyncNow(ctx context.Context, device string) (v node.NowView, err error) {
 	err = c.get(ctx, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, &v)
+	return v, err
+}
+
+// Metrics is Backend.Metrics, of one device (whatever ResolveDevice takes) and one model; "" means all.
+func (c *Client) Metrics(ctx context.Context, device, model string) (v metrics.Snapshot, err error) {
+	err = c.get(ctx, http.MethodGet, "/v1/metrics", url.Values{"device": {device}, "model": {model}}, nil, &v)
 	return v, err
 }

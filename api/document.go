@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"peerdex/node"
 )
@@ -29,6 +32,7 @@ const (
 	SchemaSyncNow    = "peer.sync_now/v1"
 	SchemaMetrics    = "peer.metrics/v1"
 	SchemaEvents     = "peer.events/v1"
+	SchemaEvent      = "peer.event/v1" // of a line of a stream
 	SchemaError      = "peer.error/v1"
 )
 
@@ -61,7 +65,29 @@ func document(schema, kind string, v any) ([]byte, error) {
 		return out, nil
 	}
 	out[len(out)-1] = ','
-	return append(out, body[1:]...), nil
+	return Visible(append(out, body[1:]...)), nil
+}
+
+// Visible writes the characters of JSON text that would act on a terminal (C1 controls, the direction of text,
+// what is not assigned) as \uXXXX, which means the same.
+func Visible(doc []byte) []byte {
+	acts := func(r rune) bool { return r == 0x7f || r > unicode.MaxASCII && !unicode.IsGraphic(r) }
+	if bytes.IndexFunc(doc, acts) < 0 {
+		return doc
+	}
+	out := make([]byte, 0, len(doc)+64)
+	for _, r := range string(doc) {
+		switch {
+		case !acts(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // withoutNil returns v with empty lists in place of nil ones, because an empty list is [] and never null.
@@ -105,7 +131,7 @@ func AsProblem(err error) *node.Problem {
 	case errors.Is(err, context.Canceled):
 		return &node.Problem{Code: node.CodeInterrupted, Message: "interrupted"}
 	}
-	return &node.Problem{Code: node.CodeInternal, Message: err.Error()}
+	return &node.Problem{Code: node.CodeInternal, Message: "unexpected failure", Cause: err.Error(), Try: "PEER_LOG=debug peer start says more"}
 }
 
 type devices struct {

@@ -122,7 +122,7 @@ func ambiguous(what, ref string, list []Candidate) error {
 
 func unknown(code node.Code, what, ref string, names []string, command string) error {
 	cause := fmt.Sprintf("this library has no %s of that name or id", what)
-	if near := nearest(ref, names); near != "" {
+	if near := Nearest(ref, names); near != "" {
 		cause = fmt.Sprintf("the nearest name is %q", near)
 	}
 	return &node.Problem{
@@ -133,36 +133,40 @@ func unknown(code node.Code, what, ref string, names []string, command string) e
 	}
 }
 
-// nearest returns the name at most two edits from ref, or "".
-func nearest(ref string, names []string) string {
+// Nearest returns the name at most two slips of the keyboard from typed, or "".
+func Nearest(typed string, names []string) string {
 	best, at := "", 3
 	for _, n := range names {
-		if len(n) > 64 || len(ref) > 64 {
+		if len(n) > 64 || len(typed) > 64 {
 			continue
 		}
-		if d := edits(strings.ToLower(ref), strings.ToLower(n)); d < at && d < len(n) {
+		if d := slips(strings.ToLower(typed), strings.ToLower(n)); d < at && d < len(n) {
 			best, at = n, d
 		}
 	}
 	return best
 }
 
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
+// slips is the distance of optimal string alignment in bytes: one for a byte added, left out, changed, or
+// exchanged with its neighbour.
+func slips(a, b string) int {
+	var before, last, row []int
+	row = make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		last := row[0]
+		before, last, row = last, row, make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := last
+			cost := last[j]
 			if a[i] != b[j] {
 				cost++
 			}
-			last = row[j+1]
-			row[j+1] = min(cost, last+1, row[j]+1)
+			row[j+1] = min(cost, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"peerdex/metrics"
 	"peerdex/node"
 )
 
@@ -55,6 +58,8 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/sync/pause":  s.pause,
 		"POST /v1/sync/resume": s.resume,
 		"POST /v1/sync/now":    s.syncNow,
+		"GET /v1/metrics":      s.metrics,
+		"GET /v1/events":       s.events,
 	}
 }
 
@@ -65,8 +70,8 @@ func answer(w http.ResponseWriter, schema string, v any, err error) error {
 	return writeDocument(w, schema, v)
 }
 
-func usage(format string, args ...any) error {
-	return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf(format, args...)}
+func usage(message, cause, try string) error {
+	return &node.Problem{Code: node.CodeUsage, Message: message, Cause: cause, Try: try}
 }
 
 // device returns the peer ID of the device that ref names; "" for "".
@@ -173,7 +178,7 @@ func text(q url.Values, name string) (string, error) {
 	}
 	b, err := base64.StdEncoding.DecodeString(b64)
 	if err != nil {
-		return "", usage("%s_b64 is not base64", name)
+		return "", usage("the request is not understood", name+"_b64 is not base64", "")
 	}
 	return string(b), nil
 }
@@ -185,7 +190,7 @@ func number(q url.Values, name string, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 0 || most > 0 && n > most {
-		return 0, usage("%s %q is not a number from 0 to %d", name, v, most)
+		return 0, usage("the request is not understood", fmt.Sprintf("%s %q is not a number from 0 to %d", name, v, most), "")
 	}
 	return n, nil
 }
@@ -233,12 +238,12 @@ func (s Server) find(w http.ResponseWriter, r *http.Request) error {
 	}
 	req := node.FindQuery{Text: q.Get("text"), Sort: q.Get("sort"), Limit: limit}
 	if len(req.Text) > maxQueryText {
-		return usage("the query has %d bytes, more than %d", len(req.Text), maxQueryText)
+		return usage("the query is too long", fmt.Sprintf("it has %d bytes, more than %d", len(req.Text), maxQueryText), "peer find WORD")
 	}
 	switch req.Sort {
 	case "", "name", "size", "modified", "path":
 	default:
-		return usage("cannot sort by %q: name, size, modified or path", req.Sort)
+		return usage(fmt.Sprintf("cannot sort by %q", req.Sort), "it is one of name, size, modified, path", "--sort name")
 	}
 	for _, ref := range q["device"] {
 		id, err := s.device(r.Context(), ref)
@@ -261,10 +266,10 @@ func (s Server) invite(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch {
-	case req.TTL < 0 || req.TTL > maxTTL:
-		return usage("an invite lasts from 1 second to %d hours, not %v", int(maxTTL.Hours()), req.TTL)
+	case req.TTL < 0 || req.TTL.Duration() > maxTTL:
+		return usage(fmt.Sprintf("an invite cannot last %v", req.TTL.Duration()), fmt.Sprintf("it lasts at most %d hours", int(maxTTL.Hours())), "peer invite --ttl 1h")
 	case req.Uses < 0 || req.Uses > maxUses:
-		return usage("an invite works from 1 to %d times, not %d", maxUses, req.Uses)
+		return usage(fmt.Sprintf("an invite cannot work %d times", req.Uses), fmt.Sprintf("it works at most %d times", maxUses), "peer invite --uses 5")
 	}
 	v, err := s.Backend.Invite(r.Context(), req)
 	return answer(w, SchemaInvite, v, err)
@@ -291,8 +296,8 @@ func (s Server) join(w http.ResponseWriter, r *http.Request) error {
 
 // pauseRequest is the body of a pause.
 type pauseRequest struct {
-	For    time.Duration `json:"for_ns,omitempty"`
-	Device string        `json:"device,omitempty"`
+	For    metrics.Seconds `json:"for_seconds,omitempty"`
+	Device string          `json:"device,omitempty"`
 }
 
 func (s Server) pause(w http.ResponseWriter, r *http.Request) error {
@@ -301,13 +306,13 @@ func (s Server) pause(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if req.For < 0 {
-		return usage("cannot pause for %v", req.For)
+		return usage(fmt.Sprintf("cannot pause for %v", req.For.Duration()), "that is less than nothing", "peer sync pause --for 2h")
 	}
 	id, err := s.other(r.Context(), req.Device)
 	if err != nil {
 		return err
 	}
-	v, err := s.Backend.Pause(r.Context(), id, req.For)
+	v, err := s.Backend.Pause(r.Context(), id, req.For.Duration())
 	return answer(w, SchemaPause, v, err)
 }
 
@@ -320,7 +325,7 @@ func (s Server) other(ctx context.Context, ref string) (string, error) {
 	if self, err := s.self(ctx); err != nil {
 		return "", err
 	} else if id == self {
-		return "", usage("device %q is this one; name another", ref)
+		return "", usage(fmt.Sprintf("device %q is this one", ref), "sync is with other devices", "peer devices")
 	}
 	return id, nil
 }
@@ -352,4 +357,34 @@ func (s Server) syncNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := s.Backend.SyncNow(r.Context(), id)
 	return answer(w, SchemaSyncNow, v, err)
+}
+
+// models are the names that record.Record.Model returns.
+var models = []string{"entry", "device", "location", "member", "other"}
+
+func (s Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	model := q.Get("model")
+	if model != "" && !slices.Contains(models, model) {
+		return &node.Problem{
+			Code:    node.CodeUsage,
+			Message: fmt.Sprintf("there is no model %q", model),
+			Cause:   "it is one of " + strings.Join(models, ", "),
+			Try:     "--model entry",
+		}
+	}
+	short := ""
+	if ref := q.Get("device"); ref != "" {
+		list, err := s.Backend.Devices(r.Context())
+		if err != nil {
+			return err
+		}
+		d, err := ResolveDevice(list, ref)
+		if err != nil {
+			return err
+		}
+		short = d.Short
+	}
+	v, err := s.Backend.Metrics(r.Context())
+	return answer(w, SchemaMetrics, v.Filter(short, model), err)
 }

@@ -20,8 +20,11 @@ func (u *pulling) own() error {
 	if err := u.ask(&protocol.Delta{After: 0}, "delta"); err != nil {
 		return err
 	}
-	var all []feed.Entry
-	absorbed := 0
+	var (
+		all      []feed.Entry
+		absorbed = 0
+		held     = map[string]bool{} // keys of a location feed that the donor has
+	)
 	for at, last := uint64(0), false; !last; {
 		page, err := u.page()
 		if err != nil {
@@ -43,7 +46,12 @@ func (u *pulling) own() error {
 				return fmt.Errorf("own device feed of more than %d registers", maxAbsorb)
 			}
 			all = append(all, page.Entries...)
-		} else if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
+			continue
+		}
+		for _, e := range page.Entries {
+			held[string(e.Key)] = true
+		}
+		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
 			return err
 		}
 	}
@@ -54,12 +62,13 @@ func (u *pulling) own() error {
 	if u.Feed.IsDevice() {
 		to, err = u.Store.AbsorbRegisters(u.Head, all)
 	} else {
-		to, err = u.Store.Jump(u.Feed, u.Head)
+		to, err = u.Store.FinishAbsorb(u.Head, func(key []byte) bool { return held[string(key)] })
 	}
 	if err != nil {
 		return err
 	}
-	u.Notes.RolledBack(u.Pull, absorbed, to)
+	u.pending = 0
+	u.Notes.Absorbed(u.Pull, absorbed, to)
 	if !u.Feed.IsDevice() {
 		u.Rescan(u.Feed.Location)
 	}

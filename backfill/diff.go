@@ -11,7 +11,6 @@ import (
 // the signed root, fetches only the entries that are lacking, and settles only on equality (rule 12).
 // Everything is put in before anything is taken out, so no entry that both sides hold is ever absent.
 func (u *pulling) diff() error {
-	u.Route.Road = feed.RoadDiff
 	mine, err := u.Store.Peek(u.Feed)
 	if err != nil {
 		return err

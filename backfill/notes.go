@@ -17,18 +17,24 @@ type Pull struct {
 	Feed    feed.ID
 	Head    feed.Head // the donor's
 	Route   feed.Route
+	First   bool   // the feed was never settled here before
 	Lacks   uint64 // upper bound of the entries wanted when it began
 }
 
-// Notes is told what happens on both sides of a pull, as it happens: metrics, events and progress are
-// made of it. Calls come from the goroutine that runs the pull.
-type Notes interface {
-	Chosen(Pull)                                              // the road was decided
-	Asked(p Pull, request string)                             // a request left: open, delta, nodes, leaves, fetch
-	Received(p Pull, entries int, bytes int, d time.Duration) // a page came in, d after it was asked for or the page before it
-	Applied(p Pull, res store.Result, d time.Duration)        // and was committed
-	Settled(tx kv.Tx, p Pull, res *store.Result) error        // inside the transaction that settles the feed
-	Mismatch(p Pull)                                          // a delta did not add up: a tree diff follows (rule 11)
-	RolledBack(p Pull, absorbed int, to feed.Head)            // an own feed took back what it had lost and signed above it
+// PullNotes is told what happens in a pull, in order: metrics, events and progress are made of it. Calls
+// come from the goroutine that runs it. Every entry received is applied or dropped before Ended.
+type PullNotes interface {
+	Asked(p Pull, request string)                                        // a request left: open, delta, nodes, leaves or fetch
+	Chosen(p Pull)                                                       // the road was decided
+	Received(p Pull, entries int, bytes int, d time.Duration)            // a page came in, d after it was asked for or after the page before it
+	Committing(tx kv.Tx, p Pull, settling bool, res *store.Result) error // last in the transaction of a change
+	Applied(p Pull, res store.Result, d time.Duration)                   // that transaction was committed
+	Absorbed(p Pull, entries int, to feed.Head)                          // an own feed took back what it had lost and signed above it
+	Dropped(p Pull, entries int)                                         // received, and not applied
+	Ended(p Pull, err error)                                             // after Chosen, once; nil: settled
+}
+
+// ServeNotes is told what is served.
+type ServeNotes interface {
 	Served(session protocol.SessionID, to record.DeviceID, id feed.ID, request string, entries int, bytes int)
 }

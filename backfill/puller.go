@@ -28,7 +28,7 @@ type Puller struct {
 	Store *store.Store
 	Shape feed.Shape // of the library's trees
 	Boot  uint64     // nonce of this process (rule 16)
-	Notes Notes
+	Notes PullNotes
 	Now   func() time.Time
 	// Rescan is called after an own location feed was absorbed or jumped: entries may have changed
 	// without the indexer, which must read them again and compare them with the folder.
@@ -40,10 +40,9 @@ type Puller struct {
 
 func (p *Puller) limit() int { return cmp.Or(p.Limit, seqsPerRequest) }
 
-// Run pulls the wanted feeds, in order, over one stream, and returns how many of them settled or needed
-// nothing. A donor's refusal of one feed is not an error: the next feed is tried. The caller owns the
-// stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
-func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []feed.ID) (settled int, refused map[feed.ID]error, err error) {
+// Run pulls the wanted feeds, in order, over one stream. What could not be had of one feed does not keep
+// it from the next: refused says why. The caller owns the stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
+func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []feed.ID) (refused map[feed.ID]error, err error) {
 	refused = map[feed.ID]error{}
 	for _, id := range want {
 		err := p.pull(conn, session, id)
@@ -52,12 +51,10 @@ func (p *Puller) Run(conn *protocol.Conn, session protocol.SessionID, want []fee
 		case errors.As(err, &no), errors.Is(err, errBusy), errors.Is(err, errBlocked), errors.Is(err, store.ErrStale):
 			refused[id] = err
 		case err != nil:
-			return settled, refused, fmt.Errorf("pull feed %v: %w", id, err)
-		default:
-			settled++
+			return refused, fmt.Errorf("pull feed %v: %w", id, err)
 		}
 	}
-	return settled, refused, conn.CloseWrite()
+	return refused, conn.CloseWrite()
 }
 
 var (
@@ -71,12 +68,26 @@ var (
 type pulling struct {
 	*Puller
 	Pull
-	conn *protocol.Conn
-	last time.Time // when the last frame was asked for or came
+	conn    *protocol.Conn
+	last    time.Time // when the last frame was asked for or came
+	chosen  bool
+	pending int // entries received and neither applied nor dropped
 }
 
 func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.ID) error {
 	u := &pulling{Puller: p, conn: conn, Pull: Pull{Session: session, Donor: conn.Device(), Feed: id}}
+	err := u.run()
+	if u.pending > 0 {
+		p.Notes.Dropped(u.Pull, u.pending)
+	}
+	if u.chosen {
+		p.Notes.Ended(u.Pull, err)
+	}
+	return err
+}
+
+func (u *pulling) run() error {
+	p, id := u.Puller, u.Feed
 	if err := u.open(); err != nil {
 		return err
 	}
@@ -97,7 +108,8 @@ func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.I
 	if u.Route.Road == feed.RoadNone {
 		return nil
 	}
-	p.Notes.Chosen(u.Pull)
+	u.First = st.Floor.IsGenesis()
+	u.choose(u.Route)
 	switch u.Route.Road {
 	case feed.RoadBlocked:
 		return errBlocked
@@ -106,14 +118,22 @@ func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.I
 		if !errors.Is(err, store.ErrMismatch) {
 			return err
 		}
-		p.Notes.Mismatch(u.Pull)
+		p.Notes.Dropped(u.Pull, u.pending)
+		p.Notes.Ended(u.Pull, err)
+		u.pending, u.chosen = 0, false
 		if st, _ := p.Store.State(id); st.Settled == nil { // rule 11
 			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
 				return err
 			}
 		}
+		u.choose(feed.Route{Road: feed.RoadDiff, Reason: "mismatch"})
 	}
 	return u.diff()
+}
+
+func (u *pulling) choose(r feed.Route) {
+	u.Route, u.chosen = r, true
+	u.Notes.Chosen(u.Pull)
 }
 
 // open asks the donor for its head of the feed.
@@ -158,6 +178,7 @@ func (u *pulling) page() (*protocol.Page, error) {
 		size += protocol.EntrySize(e)
 	}
 	u.Notes.Received(u.Pull, len(page.Entries), size, now.Sub(u.last))
+	u.pending += len(page.Entries)
 	u.last = now
 	return page, nil
 }
@@ -187,8 +208,8 @@ func violation(code protocol.Code, format string, args ...any) error {
 func (u *pulling) apply(c store.Change) error {
 	c.Feed = u.Feed
 	c.Orphaned = u.Orphaned != nil && u.Orphaned(u.Feed)
-	if c.Settle != nil {
-		c.Within = func(tx kv.Tx, res *store.Result) error { return u.Notes.Settled(tx, u.Pull, res) }
+	c.Within = func(tx kv.Tx, res *store.Result) error {
+		return u.Notes.Committing(tx, u.Pull, c.Settle != nil, res)
 	}
 	start := u.Now()
 	res, err := u.Store.Apply(c)
@@ -198,6 +219,7 @@ func (u *pulling) apply(c store.Change) error {
 	if err != nil {
 		return err
 	}
+	u.pending -= len(c.Entries)
 	u.Notes.Applied(u.Pull, res, u.Now().Sub(start))
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 // Server answers pulls.
 type Server struct {
 	Store *store.Store
-	Notes Notes
+	Notes ServeNotes
 	// Admit is asked at every Open: an error refuses, with its code. It bounds how many pulls run at
 	// once and turns away who is no member any more.
 	Admit func() error

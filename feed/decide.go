@@ -54,13 +54,13 @@ func (p Push) String() string {
 // DecidePush applies rule 8 to a node's state. prev is the head the entries continue.
 func (s State) DecidePush(prev Head, next Head) Push {
 	switch {
-	case s.Settled == nil && s.Count == 0 && s.Floor.IsGenesis() && prev.IsGenesis():
-		return PushApply
+	case s.Settled == nil && s.Count == 0 && s.Floor.IsGenesis() && prev.IsGenesis() && Continues(prev, next):
+		return PushApply // a feed never held is as good as settled at genesis
 	case s.Settled == nil:
 		return PushUnsettled
 	case next.Compare(*s.Settled) <= 0:
 		return PushKnown
-	case !s.Settled.Same(prev), next.GC > max(prev.Seq, prev.GC):
+	case !s.Settled.Same(prev), !Continues(prev, next):
 		return PushGap
 	}
 	return PushApply
@@ -69,7 +69,7 @@ func (s State) DecidePush(prev Head, next Head) Push {
 // Continues reports whether the entries of own after prev, put onto the live set of prev, give own's
 // live set: what a sender may push to a peer settled at prev (rules 8 and 9).
 func Continues(prev, own Head) bool {
-	return prev.Compare(own) < 0 && prev.Seq < own.Seq && own.GC <= max(prev.Seq, prev.GC) || prev.IsGenesis() && !own.IsGenesis()
+	return prev.Seq < own.Seq && (own.GC <= prev.Seq || prev.IsGenesis())
 }
 
 // Road is the way a pull takes.

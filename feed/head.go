@@ -80,9 +80,11 @@ func (h Head) Sign(key ed25519.PrivateKey) Head {
 	return h
 }
 
-// Verify returns ErrSignature unless the feed's device signed h.
+// Verify returns ErrSignature unless the feed's device signed h and h can be true of some live set. No
+// signature makes a genesis head: that one is known, and any other head at seq 0 is a lie.
 func (h Head) Verify() error {
-	if h.GC > h.Seq || h.Count > h.Seq || !ed25519.Verify(h.Feed.Device[:], h.SignedBytes(), h.Sig[:]) {
+	if h.Seq == 0 || h.GC > h.Seq || h.Count > h.Seq || (h.Count == 0) != (h.Root == Hash{}) ||
+		!ed25519.Verify(h.Feed.Device[:], h.SignedBytes(), h.Sig[:]) {
 		return ErrSignature
 	}
 	return nil

@@ -16,7 +16,7 @@ type Hash [sha256.Size]byte
 // a few entries make a deep tree.
 type Shape struct {
 	LeafBits uint // a leaf spans 1<<LeafBits sequence numbers, at most 8
-	FanBits  uint // a node has 1<<FanBits children
+	FanBits  uint // a node has 1<<FanBits children; at least 1
 }
 
 // DefaultShape has leaves of 256 sequence numbers under nodes of 16 children.
@@ -121,9 +121,10 @@ func (s Shape) HashNode(children []Hash) (h Hash) {
 	return sha256.Sum256(buf[:1+s.Fan()*len(h)])
 }
 
-// Nodes is where a tree is kept. Absent leaves and nodes are empty, not errors.
+// Nodes is where a tree is kept. Absent leaves and nodes are empty, not errors, and setting an empty one
+// may delete it.
 type Nodes interface {
-	Leaf(i uint64) (Leaf, error)
+	Leaf(i uint64) (Leaf, error) // the caller may change what it gets
 	SetLeaf(i uint64, l Leaf) error
 	Node(level int, i uint64) ([]Hash, error) // the hashes of its children, level 1 and up
 	SetNode(level int, i uint64, children []Hash) error
@@ -189,7 +190,8 @@ func (e *Editor) Remove(r Ref) error {
 func (e *Editor) Grown() int { return e.grown }
 
 // Flush writes the touched leaves and the nodes above them, and returns the root of a feed whose head
-// has seq top. The editor is then empty and may go on.
+// has seq top. Leaves beyond what the top node of seq top covers are kept but are not below that root:
+// only the count of all entries tells that some are left over. The editor is then empty and may go on.
 func (e *Editor) Flush(top uint64) (Hash, error) {
 	height, err := e.nodes.Height()
 	if err != nil {

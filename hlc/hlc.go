@@ -94,7 +94,8 @@ type Clock struct {
 }
 
 // NewClock returns a clock that reads wall and never issues a stamp at or below floor, the bound
-// last given to save (zero at the first start). save must make its argument durable before it returns.
+// last given to save (zero at the first start). save must make its argument durable before it returns;
+// Now and Observe call it, so neither belongs inside a transaction of the store that save writes to.
 func NewClock(wall func() time.Time, floor Stamp, save func(Stamp) error) *Clock {
 	return &Clock{wall: wall, save: save, last: floor, bound: floor}
 }
@@ -108,24 +109,39 @@ func (c *Clock) Now() (Stamp, error) {
 		return 0, errExhausted
 	}
 	next := max(At(c.wall()), c.last+1) // a full counter carries into the milliseconds
-	if next > c.bound {
-		bound := next + min(reserveStamps, math.MaxUint64-next)
-		if err := c.save(bound); err != nil {
-			return 0, fmt.Errorf("persist clock bound: %w", err)
-		}
-		c.bound = bound
+	if err := c.cover(next, math.MaxUint64); err != nil {
+		return 0, err
 	}
 	c.last = next
 	return next, nil
 }
 
-// Observe moves the clock past a stamp made elsewhere, so that whatever is stamped next comes after it.
-// It returns ErrDrift, and changes nothing, for a stamp more than MaxDrift ahead of the wall clock.
+// cover makes the durable bound reach s, and reserve beyond it as far as limit allows. c.mu is held.
+func (c *Clock) cover(s, limit Stamp) error {
+	if s <= c.bound {
+		return nil
+	}
+	bound := max(s, min(limit, s+min(reserveStamps, math.MaxUint64-s)))
+	if err := c.save(bound); err != nil {
+		return fmt.Errorf("persist clock bound: %w", err)
+	}
+	c.bound = bound
+	return nil
+}
+
+// Observe moves the clock past a stamp made elsewhere, so that whatever is stamped next comes after it,
+// also after a restart. Like Now it blocks for a save about every ten seconds, and more often for stamps
+// within ten seconds of the drift bound. It returns ErrDrift for a stamp more than MaxDrift ahead of the
+// wall clock, or the error of the save, and changes nothing then.
 func (c *Clock) Observe(s Stamp) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s > At(c.wall().Add(MaxDrift)) {
+	limit := At(c.wall().Add(MaxDrift))
+	if s > limit {
 		return ErrDrift
+	}
+	if err := c.cover(s, limit); err != nil {
+		return err
 	}
 	c.last = max(c.last, s)
 	return nil
@@ -138,5 +154,6 @@ func (c *Clock) Last() Stamp {
 	return c.last
 }
 
-// Drift returns how far the clock runs ahead of the wall clock; negative after a pause.
-func (c *Clock) Drift() time.Duration { return c.Last().Time().Sub(c.wall()) }
+// Drift returns how far the next stamp would run ahead of the wall clock: zero unless others' clocks, or a
+// step back of this one, have pushed it.
+func (c *Clock) Drift() time.Duration { return max(0, c.Last().Time().Sub(c.wall())) }

@@ -51,14 +51,14 @@ func (d *disk) save(s Stamp) error {
 	return nil
 }
 
-// Stamps strictly increase under any wall clock, across restarts at any point, and never lie above the
+// Stamps strictly increase, and lie above whatever was observed, under any wall clock, across restarts at any point, and never lie above the
 // durable bound, so that no restart can repeat one.
 func TestStrictlyIncreasing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.UnixMilli(1_800_000_000_000)
 		d := &disk{}
 		clock := NewClock(func() time.Time { return now }, 0, d.save)
-		var issued Stamp
+		var issued, seen Stamp
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0:
@@ -80,7 +80,8 @@ func TestStrictlyIncreasing(t *testing.T) {
 					if s > At(now.Add(MaxDrift)) {
 						t.Fatalf("believed %v at %v", s, now)
 					}
-				} else if !errors.Is(err, ErrDrift) || clock.Last() != before {
+					seen = max(seen, s)
+				} else if !errors.Is(err, ErrDrift) && !errors.Is(err, errDisk) || clock.Last() != before {
 					t.Fatalf("refused %v with %v, clock moved from %v to %v", s, err, before, clock.Last())
 				}
 			default:
@@ -95,8 +96,8 @@ func TestStrictlyIncreasing(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if s <= issued || s <= before || s < At(now) {
-					t.Fatalf("issued %v after %v, clock at %v, wall at %v", s, issued, before, At(now))
+				if s <= max(issued, seen) || s <= before || s < At(now) {
+					t.Fatalf("issued %v after %v and seen, clock at %v, wall at %v", s, issued, before, At(now))
 				}
 				if s > d.bound {
 					t.Fatalf("issued %v above the durable bound %v", s, d.bound)
@@ -198,6 +199,26 @@ func TestObserve(t *testing.T) {
 	}
 	if s, err := clock.Now(); err != nil || s != limit+1 {
 		t.Errorf("next stamp is %v, %v; want %v", s, err, limit+1)
+	}
+}
+
+// A device sees an edit four minutes ahead of its own clock, is restarted, and edits: the new edit has to
+// win, so the restarted clock must know what the old one saw. Nor does it run further ahead than that.
+func TestObserveSurvivesRestart(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	for _, ahead := range []time.Duration{4 * time.Minute, MaxDrift} {
+		d := &disk{}
+		seen := At(now.Add(ahead))
+		if err := NewClock(func() time.Time { return now }, 0, d.save).Observe(seen); err != nil {
+			t.Fatal(err)
+		}
+		s, err := NewClock(func() time.Time { return now }, d.bound, d.save).Now()
+		if err != nil || s <= seen {
+			t.Errorf("after a restart %v is issued, %v; seen before was %v", s, err, seen)
+		}
+		if s > At(now.Add(MaxDrift))+1 {
+			t.Errorf("after a restart %v is issued, beyond the drift bound", s)
+		}
 	}
 }
 

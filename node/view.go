@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 	"unicode/utf8"
+
+	"peerdex/metrics"
 )
 
 // The views below are what a node tells about itself: plain values, filled under the node's locks and
@@ -59,50 +61,57 @@ type Attention struct {
 
 // DeviceView is one member of the library as this node sees it.
 type DeviceView struct {
-	ID          string        `json:"id"`    // libp2p peer ID
-	Short       string        `json:"short"` // record.DeviceID.Short
-	Name        string        `json:"name"`
-	Self        bool          `json:"self"`
-	OS          string        `json:"os,omitempty"`
-	Version     string        `json:"version,omitempty"`
-	Added       time.Time     `json:"added,omitzero"`    // when it became a member
-	Link        string        `json:"link"`              // one of the Link constants; connected for Self
-	Online      bool          `json:"online"`            // a live connection exists; what is known of it is known "now"
-	Seen        time.Time     `json:"seen,omitzero"`     // last authenticated contact; zero: never
-	Address     string        `json:"address,omitempty"` // multiaddr of the live connection
-	RTT         time.Duration `json:"rtt_ns,omitempty"`  // smoothed; 0: not measured
-	ClockOffset time.Duration `json:"clock_offset_ns,omitempty"`
-	WeLack      *uint64       `json:"we_lack"`  // changes it is known to have and we lack
-	ItLacks     *uint64       `json:"it_lacks"` // changes we have and it lacks
-	Files       uint64        `json:"files"`
-	Dirs        uint64        `json:"dirs"`
-	Bytes       uint64        `json:"bytes"`
-	AsOf        time.Time     `json:"as_of,omitzero"`     // stamp of the newest head held of its feeds
-	Paused      bool          `json:"paused,omitempty"`   // sync with it is paused here
-	Failures    int           `json:"failures,omitempty"` // consecutive failed attempts to connect
-	LastError   string        `json:"last_error,omitempty"`
+	ID          string          `json:"id"`    // libp2p peer ID
+	Short       string          `json:"short"` // record.DeviceID.Short
+	Name        string          `json:"name"`
+	Self        bool            `json:"self"`
+	OS          string          `json:"os,omitempty"`
+	Version     string          `json:"version,omitempty"`
+	Added       time.Time       `json:"added,omitzero"`        // when it became a member
+	Link        string          `json:"link"`                  // one of the Link constants; connected for Self
+	Online      bool            `json:"online"`                // a live connection exists; what is known of it is known "now"
+	Seen        time.Time       `json:"seen,omitzero"`         // last authenticated contact; zero: never
+	Address     string          `json:"address,omitempty"`     // multiaddr of the live connection
+	RTT         metrics.Seconds `json:"rtt_seconds,omitempty"` // smoothed; 0: not measured
+	ClockOffset metrics.Seconds `json:"clock_offset_seconds,omitempty"`
+	WeLack      *uint64         `json:"we_lack"`  // changes it is known to have and we lack
+	ItLacks     *uint64         `json:"it_lacks"` // changes we have and it lacks
+	Files       uint64          `json:"files"`
+	Dirs        uint64          `json:"dirs"`
+	Bytes       uint64          `json:"bytes"`
+	AsOf        time.Time       `json:"as_of,omitzero"`     // stamp of the newest head held of its feeds
+	Paused      bool            `json:"paused,omitempty"`   // sync with it is paused here
+	Failures    int             `json:"failures,omitempty"` // consecutive failed attempts to connect
+	LastError   string          `json:"last_error,omitempty"`
 }
 
 // LocationView is one indexed folder of any device.
 type LocationView struct {
-	ID         string    `json:"id"` // hex of record.LocationID
-	Device     string    `json:"device"`
-	DeviceName string    `json:"device_name"`
-	Self       bool      `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
-	Name       string    `json:"name"`
-	Path       string    `json:"path"`
-	Files      uint64    `json:"files"`
-	Dirs       uint64    `json:"dirs"`
-	Bytes      uint64    `json:"bytes"`
-	Online     bool      `json:"online"`           // the device is connected, or this one
-	AsOf       time.Time `json:"as_of,omitzero"`   // stamp of the head the figures come from
-	State      string    `json:"state,omitempty"`  // "scanning", "watching", "polling" or "gone"
-	Cause      string    `json:"cause,omitempty"`  // why it is polling or gone
-	Ignore     []string  `json:"ignore,omitempty"` // patterns given when it was added
-	Ignored    uint64    `json:"ignored"`          // entries left out at the last scan
-	Unreadable uint64    `json:"unreadable"`       // paths that could not be read at the last scan
-	LastScan   time.Time `json:"last_scan,omitzero"`
-	ScanMillis int64     `json:"scan_ms"` // duration of the last scan
+	ID         string           `json:"id"` // hex of record.LocationID
+	Device     string           `json:"device"`
+	DeviceName string           `json:"device_name"`
+	Self       bool             `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
+	Name       string           `json:"name"`
+	Path       string           `json:"path"`
+	Files      uint64           `json:"files"`
+	Dirs       uint64           `json:"dirs"`
+	Bytes      uint64           `json:"bytes"`
+	Online     bool             `json:"online"`                       // the device is connected, or this one
+	AsOf       time.Time        `json:"as_of,omitzero"`               // stamp of the head the figures come from
+	State      string           `json:"state,omitempty"`              // "scanning", "watching", "polling" or "gone"
+	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
+	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
+	Ignored    uint64           `json:"ignored"`                      // entries left out at the last scan
+	Unreadable uint64           `json:"unreadable"`                   // paths that could not be read at the last scan
+	Samples    []UnreadableView `json:"unreadable_samples,omitempty"` // the first of those
+	LastScan   time.Time        `json:"last_scan,omitzero"`
+	ScanTook   metrics.Seconds  `json:"scan_seconds"` // duration of the last scan
+}
+
+// UnreadableView is a path below a location that could not be read.
+type UnreadableView struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
 }
 
 // AddRequest names a folder to index.
@@ -120,14 +129,14 @@ type ScanProgress struct {
 
 // ScanView is the outcome of one scan.
 type ScanView struct {
-	Location   LocationView `json:"location"`
-	Added      uint64       `json:"added"`
-	Changed    uint64       `json:"changed"`
-	Removed    uint64       `json:"removed"`
-	Unchanged  uint64       `json:"unchanged"`
-	Ignored    uint64       `json:"ignored"`
-	Unreadable uint64       `json:"unreadable"`
-	Millis     int64        `json:"duration_ms"`
+	Location   LocationView    `json:"location"`
+	Added      uint64          `json:"added"`
+	Changed    uint64          `json:"changed"`
+	Removed    uint64          `json:"removed"`
+	Unchanged  uint64          `json:"unchanged"`
+	Ignored    uint64          `json:"ignored"`
+	Unreadable uint64          `json:"unreadable"`
+	Took       metrics.Seconds `json:"duration_seconds"`
 }
 
 // Entry is one file, directory or link on one device.
@@ -177,17 +186,17 @@ type FindQuery struct {
 
 // FindResult ends the answer to a FindQuery.
 type FindResult struct {
-	Now     time.Time    `json:"now"`
-	Found   uint64       `json:"found"`
-	More    bool         `json:"more"` // the limit cut it
-	Millis  int64        `json:"duration_ms"`
-	Devices []DeviceView `json:"devices"` // that were asked, for freshness
+	Now     time.Time       `json:"now"`
+	Found   uint64          `json:"found"`
+	More    bool            `json:"more"` // the limit cut it
+	Took    metrics.Seconds `json:"duration_seconds"`
+	Devices []DeviceView    `json:"devices"` // that were asked, for freshness
 }
 
 // InviteRequest asks for a secret that lets a device join.
 type InviteRequest struct {
-	TTL  time.Duration `json:"ttl_ns"` // 0: 10 minutes
-	Uses int           `json:"uses"`   // 0: once
+	TTL  metrics.Seconds `json:"ttl_seconds"` // 0: 10 minutes
+	Uses int             `json:"uses"`        // 0: once
 }
 
 // InviteView is an invite as the other device needs it. It is shown once and kept nowhere in clear.
@@ -201,13 +210,13 @@ type InviteView struct {
 // JoinProgress tells how far a join is. Stages come in this order; "connected" may be repeated while
 // records arrive.
 type JoinProgress struct {
-	Stage   string        `json:"stage"`             // "dialing", "connected", "joined", "syncing", "in_step"
-	Device  string        `json:"device,omitempty"`  // name of the device joined
-	Address string        `json:"address,omitempty"` // that answered, or is being dialed
-	RTT     time.Duration `json:"rtt_ns,omitempty"`
-	Done    uint64        `json:"done"`          // changes settled here
-	Total   uint64        `json:"total"`         // changes the other has
-	Met     []string      `json:"met,omitempty"` // names of further devices of the library
+	Stage   string          `json:"stage"`             // "dialing", "connected", "joined", "syncing", "in_step"
+	Device  string          `json:"device,omitempty"`  // name of the device joined
+	Address string          `json:"address,omitempty"` // that answered, or is being dialed
+	RTT     metrics.Seconds `json:"rtt_seconds,omitempty"`
+	Done    uint64          `json:"done"`          // changes settled here
+	Total   uint64          `json:"total"`         // changes the other has
+	Met     []string        `json:"met,omitempty"` // names of further devices of the library
 }
 
 // StopResult is the answer to a request to stop; the node has not stopped yet when it is given.

@@ -17,8 +17,8 @@ type ReceiverNotes interface {
 	PushReceived(from record.DeviceID, id feed.ID, entries int)
 	// PushDone says what became of a push: res is what Apply did if the outcome is Applied.
 	PushDone(from record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, d time.Duration)
-	// PushSettled runs inside the transaction that settles the feed.
-	PushSettled(tx kv.Tx, from record.DeviceID, b *protocol.StateBatch, res *store.Result) error
+	// PushCommitting is called last in the transaction that settles the feed.
+	PushCommitting(tx kv.Tx, from record.DeviceID, b *protocol.StateBatch, res *store.Result) error
 	// Look says that a feed is to be pulled.
 	Look(id feed.ID)
 }
@@ -30,6 +30,8 @@ type Receiver struct {
 	Now   func() time.Time
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
+	// Paused reports whether a person has paused sync: pushes are answered with Busy.
+	Paused func() bool
 }
 
 // Serve answers one peer's pushes until it closes the stream. It blocks.
@@ -86,6 +88,9 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
+	if r.Paused != nil && r.Paused() {
+		return protocol.Busy, store.Result{}, nil
+	}
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
@@ -101,7 +106,7 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	defer release()
 	res, err := r.Store.Apply(store.Change{
 		Feed: id, Prev: &b.Prev, Entries: b.Entries, Settle: &b.Next,
-		Within: func(tx kv.Tx, res *store.Result) error { return r.Notes.PushSettled(tx, from, b, res) },
+		Within: func(tx kv.Tx, res *store.Result) error { return r.Notes.PushCommitting(tx, from, b, res) },
 	})
 	switch {
 	case errors.Is(err, store.ErrMismatch):

@@ -17,8 +17,8 @@ import (
 // SenderNotes is told what a sender does.
 type SenderNotes interface {
 	Pushed(to record.DeviceID, session protocol.SessionID, id feed.ID, entries []feed.Entry) // handed to the network
-	Acked(to record.DeviceID, id feed.ID, entries int, outcome protocol.Outcome, d time.Duration)
-	PushFailed(to record.DeviceID, id feed.ID, entries int, err error)
+	Acked(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, outcome protocol.Outcome, d time.Duration)
+	PushFailed(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, err error)
 }
 
 // SenderConfig is what a Sender needs; all of it is required.
@@ -115,10 +115,10 @@ func (s *Sender) Push(conn *protocol.Conn, id feed.ID, held feed.Head) error {
 	s.Notes.Pushed(s.Peer, s.Session, id, batch.Entries)
 	ack, err := exchange(conn, batch)
 	if err != nil {
-		s.Notes.PushFailed(s.Peer, id, len(batch.Entries), err)
+		s.Notes.PushFailed(s.Peer, s.Session, id, len(batch.Entries), err)
 		return fmt.Errorf("push feed %v: %w", id, err)
 	}
-	s.Notes.Acked(s.Peer, id, len(batch.Entries), ack.Outcome, s.Now().Sub(start))
+	s.Notes.Acked(s.Peer, s.Session, id, len(batch.Entries), ack.Outcome, s.Now().Sub(start))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

@@ -50,6 +50,7 @@ type Result struct {
 	Aside      int // registers a frozen clone put aside (rule 14)
 	Counts     Counts
 	State      feed.State
+	newest     hlc.Stamp // of the registers that came in
 }
 
 const maxRejects = 16
@@ -118,6 +119,9 @@ func (s *Store) Apply(c Change) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("apply to feed %v: %w", c.Feed, err)
 	}
+	if s.cfg.Observe != nil && res.newest > 0 {
+		s.cfg.Observe(res.newest)
+	}
 	return res, nil
 }
 
@@ -163,6 +167,7 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 		res.Applied++
 		return nil, nil
 	}
+	res.newest = max(res.newest, reg.Stamp)
 	others, err := t.others(r.state.Feed, e.Key)
 	if err != nil {
 		return nil, err
@@ -338,7 +343,7 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if !forks && !better {
 			continue
 		}
-		if h.Library != s.cfg.Library {
+		if h.Library != s.Library() {
 			return nil, fmt.Errorf("head of feed %v is of another library: %w", h.Feed, feed.ErrSignature)
 		}
 		if err := s.cfg.Verify(h); err != nil {

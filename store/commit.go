@@ -107,7 +107,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot {
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
-	gc := max(r.state.Floor.GC, j.gc)
+	gc := max(r.state.Floor.GC, min(j.gc, at))
 	for _, p := range puts {
 		at++
 		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
@@ -125,7 +125,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		return feed.Head{}, err
 	}
 	h := t.s.cfg.Sign(feed.Head{
-		Library: t.s.cfg.Library, Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
+		Library: t.s.Library(), Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
 		Boot: t.s.cfg.Boot, Onto: onto, Stamp: stamp,
 	})
 	r.settle(h)
@@ -307,4 +307,69 @@ func (t *tx) displace(r *row, e feed.Entry) error {
 	other.Seq = r.after
 	_, err = t.upsert(r, other, local)
 	return err
+}
+
+// FinishAbsorb ends what AbsorbEntries began: own entries whose key the peer does not hold move to seqs
+// above everything, since the two histories may have used one seq twice, and the feed is signed above
+// the peer's head. The feed stays unsettled until the last of its transactions.
+func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
+	id := over.Feed
+	var own []Row
+	err := s.Entries(id, func(r Row) error {
+		if !held(r.Key) {
+			own = append(own, Row{Key: bytes.Clone(r.Key), Record: bytes.Clone(r.Record), Local: bytes.Clone(r.Local)})
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrUnknownFeed) {
+		return feed.Head{}, err
+	}
+	for len(own) > 0 {
+		n := min(len(own), commitEntries/2)
+		err := s.update(func(t *tx) error {
+			r, err := t.row(id)
+			if err != nil {
+				return err
+			}
+			at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, over.Seq)
+			for _, e := range own[:n] {
+				at++
+				if _, err := t.upsert(r, feed.Entry{Key: e.Key, Seq: at, Record: e.Record}, e.Local); err != nil {
+					return err
+				}
+			}
+			r.state.Settled, r.after = nil, at
+			_, err = t.root(r, at)
+			return err
+		})
+		if err != nil {
+			return feed.Head{}, fmt.Errorf("absorb into feed %v: %w", id, err)
+		}
+		own = own[n:]
+	}
+	return s.Jump(id, over)
+}
+
+// Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.
+// Feeds of other devices must have been dropped before.
+func (s *Store) Rebase(library feed.LibraryID) error {
+	s.mu.Lock()
+	s.cfg.Library = library
+	s.mu.Unlock()
+	for _, st := range s.States() {
+		if st.Feed.Device != s.cfg.Device {
+			continue
+		}
+		if _, err := s.commit(st.Feed, nil, jump{force: true}); err != nil {
+			return fmt.Errorf("move to another library: %w", err)
+		}
+	}
+	return s.Sync()
+}
+
+// Library returns the library whose heads are signed and accepted.
+func (s *Store) Library() feed.LibraryID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.Library
 }

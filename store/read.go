@@ -101,7 +101,7 @@ func (s *Store) Names(id feed.ID, fn func(parent record.EntryID, name []byte, ch
 // Register returns what everybody sees of one field: the winner over all device feeds.
 func (s *Store) Register(e record.Entity, field string) (won record.Register, ok bool, err error) {
 	key := record.Register{Entity: e, Field: field}.Key()
-	err = s.registers(key, func(r record.Register) error {
+	err = s.winners(key, func(r record.Register) error {
 		if r.Field == field {
 			won, ok = r, true
 		}
@@ -112,38 +112,59 @@ func (s *Store) Register(e record.Entity, field string) (won record.Register, ok
 
 // Registers calls fn with the winner of each field of each entity of a kind, in order of their keys.
 func (s *Store) Registers(kind record.EntityKind, fn func(record.Register) error) error {
-	return s.registers([]byte{byte(kind)}, fn)
+	return s.winners([]byte{byte(kind)}, fn)
 }
 
-// registers calls fn with the winner of each register whose key begins with prefix.
-func (s *Store) registers(prefix []byte, fn func(record.Register) error) error {
+// Written calls fn with every register of a kind as every device wrote it, in order of their keys.
+func (s *Store) Written(kind record.EntityKind, fn func(record.Register) error) error {
+	return s.registers([]byte{byte(kind)}, func(same []record.Register) error {
+		for _, r := range same {
+			if err := fn(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// winners calls fn with the winner of each register whose key begins with prefix.
+func (s *Store) winners(prefix []byte, fn func(record.Register) error) error {
+	now := s.cfg.Now()
+	return s.registers(prefix, func(same []record.Register) error {
+		won, ok := record.Merge(now, same...)
+		if !ok {
+			return nil
+		}
+		return fn(won)
+	})
+}
+
+// registers calls fn with what all device feeds hold of each register whose key begins with prefix. The
+// slice is valid during the call.
+func (s *Store) registers(prefix []byte, fn func([]record.Register) error) error {
 	s.mu.Lock()
 	feeds := make(map[num]feed.ID, len(s.rows))
 	for id, r := range s.rows {
 		feeds[r.num] = id
 	}
 	s.mu.Unlock()
-	now := s.cfg.Now()
 	return s.eng.View(func(r kv.Reader) error {
 		var (
 			key  []byte
 			same []record.Register
 		)
-		flush := func() error {
-			won, ok := record.Merge(now, same...)
-			same = same[:0]
-			if !ok {
-				return nil
-			}
-			return fn(won)
-		}
 		err := r.Scan(append([]byte{famRegister}, prefix...), nil, func(k, v []byte) error {
 			n := num(binary.BigEndian.Uint32(k[len(k)-4:]))
+			id, known := feeds[n]
+			if !known {
+				return nil // dropped, or newer than this view
+			}
 			k = k[1 : len(k)-4]
 			if !bytes.Equal(k, key) && len(same) > 0 {
-				if err := flush(); err != nil {
+				if err := fn(same); err != nil {
 					return err
 				}
+				same = same[:0]
 			}
 			key = append(key[:0], k...)
 			raw, err := r.Get(n.entry(feedUint(v), key))
@@ -154,7 +175,7 @@ func (s *Store) registers(prefix []byte, fn func(record.Register) error) error {
 			if err != nil {
 				return fmt.Errorf("register %x: %w", key, err)
 			}
-			got, err := accept(feeds[n], key, rec)
+			got, err := accept(id, key, rec)
 			if err != nil {
 				return fmt.Errorf("register %x: %w", key, err)
 			}
@@ -164,7 +185,7 @@ func (s *Store) registers(prefix []byte, fn func(record.Register) error) error {
 		if err != nil || len(same) == 0 {
 			return err
 		}
-		if err := flush(); !errors.Is(err, kv.Stop) {
+		if err := fn(same); !errors.Is(err, kv.Stop) {
 			return err
 		}
 		return nil

@@ -22,6 +22,9 @@ type tx struct {
 
 // update runs fn in one transaction; the states it changed show once it is committed.
 func (s *Store) update(fn func(*tx) error) error {
+	if err := s.Room(); err != nil {
+		return err
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	t := &tx{s: s, rows: map[feed.ID]*row{}, trees: map[feed.ID]*feed.Editor{}}
@@ -50,11 +53,16 @@ func (s *Store) update(fn func(*tx) error) error {
 	}
 	s.commits++
 	s.mu.Unlock()
+	s.soil()
+	return nil
+}
+
+// soil says that something waits for a Sync.
+func (s *Store) soil() {
 	select {
 	case s.dirty <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // row returns the feed's row for changing; an unknown feed gets a number.

@@ -79,7 +79,7 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 	w.log("session", a, uint64(b.i), uint64(len(want)))
 	w.spawn(a, l, func() {
 		conn := protocol.NewConn(sa, protocol.ConnConfig{Device: b.dev, Session: session, Protocol: protocol.BackfillProtocol})
-		_, refused, err := a.puller.Run(conn, session, want)
+		refused, err := a.puller.Run(conn, session, want)
 		a.judge(l, err)
 		conn.End(err)
 		delete(a.keep, session)

@@ -1,0 +1,46 @@
+// Package catalog keeps the catalogue of this device's folders true to the disk, and answers what is
+// known of everybody's: ls, find, the path of an entry, the locations.
+//
+// An Indexer owns the location feeds of this device. It walks each folder, then watches it, and writes
+// what changed as records; it never writes, locks or opens for writing anything below an indexed folder
+// and never follows a symbolic link. A Catalog reads the feeds of all devices.
+//
+// The catalogue is right after every pass in this sense: it equals what one walk of the folder would
+// have seen, no two live entries have one parent and name, not even between two commits, and whatever
+// could not be read is as it was last known.
+package catalog
+
+import (
+	"peerdex/feed"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// Feeds is what an Indexer needs of a *store.Store.
+type Feeds interface {
+	// Commit writes puts in order to a feed of this device, visible on return, durable after Sync.
+	Commit(id feed.ID, puts []store.Put) (feed.Head, error)
+	// SetRegisters writes registers to the own device feed; author and stamp are filled in.
+	SetRegisters(regs ...record.Register) error
+	// Sync blocks until what was committed before is durable.
+	Sync() error
+	// SetLocal and Local keep a fact that never leaves this device.
+	SetLocal(name string, value []byte) error
+	Local(name string) ([]byte, error)
+	Reader
+}
+
+// Reader is what queries need of a *store.Store. A function given to a scan may return kv.Stop to end it
+// early; slices are valid only during the call. A feed nobody has written yet is store.ErrUnknownFeed.
+type Reader interface {
+	// Entries calls fn for the live set of a feed in order of seq, tombstones included.
+	Entries(id feed.ID, fn func(store.Row) error) error
+	// Entry returns one entry, tombstones included; false if there is none.
+	Entry(id feed.ID, key []byte) (store.Row, bool, error)
+	// Children calls fn for the live entries of a directory, sorted by the bytes of their names, from on.
+	Children(id feed.ID, parent record.EntryID, from string, fn func(name string, child record.EntryID) error) error
+	// Names calls fn for every live entry of a feed, reading keys only.
+	Names(id feed.ID, fn func(parent record.EntryID, name []byte, child record.EntryID) error) error
+	// Registers calls fn for the winners of one kind of entity, ordered by key.
+	Registers(kind record.EntityKind, fn func(record.Register) error) error
+}

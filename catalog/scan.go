@@ -1,0 +1,654 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerdex/record"
+	"peerdex/store"
+)
+
+const (
+	batchPuts   = 2000    // records a commit holds at most: one transaction of the store
+	batchBytes  = 1 << 19 // and about so many bytes of them
+	scanWorkers = 4       // directories read at one time: a disk answers several questions at once
+	drainRounds = 8       // times a pass takes in what happened meanwhile before it believes in deletions
+)
+
+// Counts is what a pass found.
+type Counts struct {
+	Added, Changed, Removed, Unchanged, Ignored, Errors int
+}
+
+func (c *Counts) add(o Counts) {
+	c.Added += o.Added
+	c.Changed += o.Changed
+	c.Removed += o.Removed
+	c.Unchanged += o.Unchanged
+	c.Ignored += o.Ignored
+	c.Errors += o.Errors
+}
+
+// differs returns how many entries a pass wrote.
+func (c Counts) differs() int { return c.Added + c.Changed + c.Removed }
+
+// job is a directory to be looked at.
+type job struct {
+	node  uint32
+	place place
+	rel   string   // its path below the location
+	up    *rules   // of the directories above; of itself too if names are given
+	had   *rules   // its own rules at the last look
+	names []string // only these entries; none: all
+	deep  bool     // look at everything below as well
+}
+
+// listing is what was found there.
+type listing struct {
+	job
+	rules   *rules // that hold in it
+	entries []found
+	ids     map[identity]int // how often each occurs; made when first asked for
+	ignored int
+	err     error
+	ruleErr error
+}
+
+// look does the part of a job that waits for the disk. It runs in several goroutines.
+func (l *location) look(j job) *listing {
+	out := &listing{job: j, rules: j.up}
+	path := j.place.path
+	l.watch.add(j.node, path, func() bool { // before the listing, so that no change falls between
+		f := l.disk.stat(path, j.place.link)
+		return f.err == nil && f.id == j.place.id
+	})
+	if len(j.names) == 0 {
+		text, err := l.disk.read(inside(path, IgnoreFile), maxIgnoreFile)
+		switch {
+		case err == nil:
+			out.rules = parseRules(j.up, j.rel, string(text))
+		case !gone(err) && j.had != nil: // rather the rules of yesterday than none
+			again := *j.had
+			again.up, again.base = j.up, j.rel
+			out.rules, out.ruleErr = &again, err
+		case !gone(err):
+			out.ruleErr = err
+		}
+	}
+	keep := func(name string, isDir, sure bool) bool {
+		if out.rules.ignores(j.rel, name, isDir) || isDir && name == l.homeName && join(j.rel, name) == l.home {
+			if sure {
+				out.ignored++
+			}
+			return false
+		}
+		return true
+	}
+	out.entries, out.err = l.disk.list(j.place, j.names, keep, nil)
+	return out
+}
+
+// pass is one look at a location or at parts of it. It belongs to one goroutine, which owns the tree.
+type pass struct {
+	l      *location
+	number uint32
+	full   bool
+
+	stack    []job
+	missing  []absence
+	limbo    []uint32 // nodes something else took the name of
+	suspects map[uint32]bool
+	counts   Counts
+
+	batch   []store.Put
+	bytes   int
+	commits chan<- []store.Put
+	wrote   bool
+}
+
+// absence is a node whose name was not found. It is gone unless the pass sees it after that.
+type absence struct {
+	node, seen uint32
+}
+
+// run looks at the jobs and all that follows from them, and writes what differs: on return it is
+// committed and durable. more is asked for further jobs before anything is deleted.
+func (p *pass) run(ctx context.Context, jobs []job, more func() []job) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var (
+		work    = make(chan job)
+		results = make(chan *listing, 2*scanWorkers)
+		commits = make(chan []store.Put, 1)
+	)
+	for range scanWorkers {
+		g.Go(func() error {
+			for j := range work {
+				select {
+				case results <- p.l.look(j):
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { // committing overlaps with walking
+		for batch := range commits {
+			if _, err := p.l.feeds.Commit(p.l.feed, batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	p.commits, p.stack = commits, jobs
+	g.Go(func() error {
+		defer close(work)
+		defer close(commits)
+		return p.drive(ctx, work, results, more)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if p.wrote {
+		if err := p.l.feeds.Sync(); err != nil {
+			return fmt.Errorf("sync after a scan: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *pass) drive(ctx context.Context, work chan<- job, results <-chan *listing, more func() []job) error {
+	for round := 0; ; round++ {
+		for out := 0; out > 0 || len(p.stack) > 0; {
+			var (
+				to   chan<- job
+				next job
+			)
+			if len(p.stack) > 0 {
+				to, next = work, p.stack[len(p.stack)-1]
+			}
+			select {
+			case to <- next:
+				p.stack = p.stack[:len(p.stack)-1]
+				out++
+			case r := <-results:
+				out--
+				if err := p.apply(ctx, r); err != nil {
+					return err
+				}
+				p.l.progress(len(r.entries), len(p.stack)+out)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		// What is missing in one directory may have turned up in another one a moment ago.
+		if round == drainRounds || len(p.missing)+len(p.limbo) == 0 {
+			break
+		}
+		if p.stack = more(); len(p.stack) == 0 {
+			break
+		}
+		p.number = p.l.nextPass()
+	}
+	if err := p.bury(ctx); err != nil {
+		return err
+	}
+	return p.flush(ctx)
+}
+
+// apply brings the tree in line with a listing.
+func (p *pass) apply(ctx context.Context, r *listing) error {
+	t := p.l.tree
+	nd := t.at(r.node)
+	if nd.flags&(flagFree|flagLimbo) != 0 {
+		return nil
+	}
+	p.counts.Ignored += r.ignored
+	if r.ruleErr != nil {
+		p.unreadable(join(r.rel, IgnoreFile), r.ruleErr)
+	}
+	if gone(r.err) {
+		// The directory above tells what became of it. It may even be back by then, with all that was to
+		// be looked at in it: unlisted, it is entered again when it is seen.
+		nd.flags |= flagUnread
+		if r.node != root {
+			p.l.watch.mark(nd.parent)
+		} else {
+			p.l.watch.shake()
+		}
+		return nil
+	}
+	if len(r.names) == 0 {
+		p.l.setRules(r.node, r.up, r.rules)
+		if p.suspects[r.node] && r.err == nil {
+			if len(r.entries) == 0 && nd.first != none {
+				r.err = errUnmounted
+			} else {
+				t.identify(r.node, t.devIndex(r.place.id.dev), r.place.id.ino)
+			}
+		}
+		nd.flags &^= flagUnread
+		p.l.readable(r.rel)
+	}
+	if r.err != nil {
+		nd.flags |= flagUnread
+		p.unreadable(r.rel, r.err)
+	}
+	// First what stands where it stood, then new names, then names that changed hands: so nothing is
+	// taken for moved that is still there, and a name is free before it is taken.
+	var fresh, taken []int
+	for i := range r.entries {
+		f := &r.entries[i]
+		c := t.child(r.node, f.name)
+		switch {
+		case gone(f.err):
+			if c != none {
+				p.missing = append(p.missing, absence{c, t.at(c).pass})
+			}
+		case !p.usable(r, f):
+			if c != none {
+				t.at(c).pass = p.number // as it was last known
+			}
+		case c == none:
+			fresh = append(fresh, i)
+		case p.is(c, f):
+			if err := p.update(ctx, r, c, f, false); err != nil {
+				return err
+			}
+		default:
+			taken = append(taken, i)
+		}
+	}
+	for _, i := range append(fresh, taken...) {
+		if err := p.settle(ctx, r, &r.entries[i]); err != nil {
+			return err
+		}
+	}
+	if len(r.names) == 0 && r.err == nil {
+		for c := nd.first; c != none; c = t.at(c).next {
+			if t.at(c).pass != p.number {
+				p.missing = append(p.missing, absence{c, t.at(c).pass})
+			}
+		}
+	}
+	return nil
+}
+
+var errUnmounted = errors.New("nothing is mounted here any more")
+
+// usable reports whether enough is known of f to make a record of it.
+func (p *pass) usable(r *listing, f *found) bool {
+	err := f.err
+	if err == nil {
+		rec := record.File{ID: record.EntryID{1}, Kind: f.kind, Mode: uint32(f.mode), Size: f.size, ModTime: f.mtime, Name: f.name, Target: f.target}
+		err = rec.Validate()
+	}
+	if err != nil {
+		p.unreadable(join(r.rel, f.name), err)
+	}
+	return err == nil
+}
+
+// is reports whether f may be the thing the node stands for. What has no identity is known by its name.
+func (p *pass) is(n uint32, f *found) bool {
+	nd := p.l.tree.at(n)
+	return nd.kind == f.kind && (nd.ino == 0 || f.id.ino == 0 || p.l.tree.identity(nd) == f.id)
+}
+
+func (t *tree) identity(nd *node) identity { return identity{t.devs[nd.dev], nd.ino} }
+
+// settle finds out what f is, which is not what its name stood for: something moved, something replaced,
+// or something new.
+func (p *pass) settle(ctx context.Context, r *listing, f *found) error {
+	t := p.l.tree
+	c := t.child(r.node, f.name)
+	if c != none && p.is(c, f) {
+		return p.update(ctx, r, c, f, false)
+	}
+	away := c != none && r.elsewhere(t.identity(t.at(c)), f)
+	m := p.moved(r, c, f, away)
+	if c != none {
+		if m == none && !away && t.at(c).kind == f.kind { // replaced, as editors and restores do
+			if f.kind != record.Directory {
+				t.identify(c, t.devIndex(f.id.dev), f.id.ino)
+				return p.update(ctx, r, c, f, false)
+			}
+			p.l.unwatch(c)
+			if dev := t.at(r.node).dev; t.at(c).dev != dev && f.id.dev == t.devs[dev] {
+				p.suspects[c] = true // a disk was taken away from here: believe it once there is something
+			} else {
+				t.identify(c, t.devIndex(f.id.dev), f.id.ino)
+			}
+			return p.update(ctx, r, c, f, true)
+		}
+		if err := p.displace(ctx, c); err != nil {
+			return err
+		}
+	}
+	if m != none {
+		return p.move(ctx, r, m, f)
+	}
+	return p.create(ctx, r, f)
+}
+
+// elsewhere reports whether the listing has id, which f is not, under some name.
+func (r *listing) elsewhere(id identity, f *found) bool {
+	if id.ino == 0 {
+		return false
+	}
+	if r.ids == nil {
+		r.ids = make(map[identity]int, len(r.entries))
+		for i := range r.entries {
+			if r.entries[i].err == nil {
+				r.ids[r.entries[i].id]++
+			}
+		}
+	}
+	n := r.ids[id]
+	if f.id == id { // the number of what was deleted, given to something of another kind
+		n--
+	}
+	return n > 0
+}
+
+// moved returns the node that f was before it came here, or none. c is the node that has the name now,
+// away that it is known to have moved itself.
+func (p *pass) moved(r *listing, c uint32, f *found, away bool) uint32 {
+	if f.id.ino == 0 {
+		return none
+	}
+	t := p.l.tree
+	replaces := c != none && !away && t.at(c).kind == f.kind
+	if replaces && f.kind != record.Directory {
+		return none // a file saved by writing another and renaming it stays the file it was
+	}
+	var candidates []uint32
+	dev := t.devIndex(f.id.dev)
+	t.byIno.find(inoHash(dev, f.id.ino), func(n uint32) bool {
+		nd := t.at(n)
+		if nd.dev == dev && nd.ino == f.id.ino && n != c && n != root && nd.kind == f.kind && (nd.pass != p.number || nd.flags&flagLimbo != 0) &&
+			(f.kind != record.Regular || nd.size == f.size && nd.mtime == f.mtime) {
+			candidates = append(candidates, n)
+		}
+		return len(candidates) == maxLinks
+	})
+	for _, n := range candidates {
+		if t.below(r.node, n) {
+			continue // a directory is not inside itself: the next full pass will see it clearer
+		}
+		if t.at(n).flags&flagLimbo != 0 {
+			return n
+		}
+		rel, ok := t.rel(n)
+		if !ok {
+			return n // it hangs below something that is gone
+		}
+		old := p.l.disk.stat(p.l.path(rel), false)
+		switch {
+		case gone(old.err):
+			return n
+		case old.err != nil || old.id == f.id: // perhaps still there; another link
+		case !replaces || old.id == t.identity(t.at(c)): // two changed places
+			return n
+		}
+	}
+	return none
+}
+
+// update notes what f says of a node that stands at its name already.
+func (p *pass) update(ctx context.Context, r *listing, n uint32, f *found, replaced bool) error {
+	t := p.l.tree
+	nd := t.at(n)
+	nd.pass = p.number
+	if nd.ino == 0 && f.id.ino != 0 {
+		t.identify(n, t.devIndex(f.id.dev), f.id.ino)
+	}
+	size := t.sizeOf(f)
+	changed := nd.mode != f.mode || nd.size != size || nd.mtime != f.mtime
+	if changed {
+		p.counts.Changed++
+		p.set(nd, f, size)
+		if err := p.put(ctx, n, f); err != nil {
+			return err
+		}
+		if err := p.links(ctx, n, f); err != nil {
+			return err
+		}
+	} else {
+		p.counts.Unchanged++
+	}
+	if f.kind == record.Directory && (r.deep || replaced || changed || nd.flags&flagUnread != 0 || p.l.watch.lacks(n)) {
+		p.descend(r, n, f, r.deep || replaced)
+	}
+	return nil
+}
+
+// links brings the other names of a changed file up to date: a change through one name is reported for
+// that name alone.
+func (p *pass) links(ctx context.Context, n uint32, f *found) error {
+	t := p.l.tree
+	if f.kind == record.Directory || f.id.ino == 0 {
+		return nil
+	}
+	var others []uint32
+	dev := t.at(n).dev
+	t.byIno.find(inoHash(dev, f.id.ino), func(m uint32) bool {
+		if nd := t.at(m); m != n && nd.dev == dev && nd.ino == f.id.ino && nd.kind == f.kind &&
+			(nd.mode != f.mode || nd.size != t.sizeOf(f) || nd.mtime != f.mtime) {
+			others = append(others, m)
+		}
+		return false
+	})
+	for _, m := range others {
+		rel, ok := t.rel(m)
+		if !ok {
+			continue
+		}
+		g := p.l.disk.stat(p.l.path(rel), false)
+		if g.err != nil || g.id != f.id {
+			continue // its directory will be looked at
+		}
+		nd := t.at(m)
+		g.name, g.target = string(t.nameOf(nd)), f.target
+		p.set(nd, &g, t.sizeOf(&g))
+		p.counts.Changed++
+		if err := p.put(ctx, m, &g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sizeOf is what a node keeps as size: of a link, a hash of its target.
+func (t *tree) sizeOf(f *found) uint64 {
+	if f.kind == record.Symlink {
+		return t.targetHash(f.target)
+	}
+	return f.size
+}
+
+func (p *pass) set(nd *node, f *found, size uint64) {
+	p.l.tree.tally(nd, -1)
+	nd.mode, nd.size, nd.mtime = f.mode, size, f.mtime
+	p.l.tree.tally(nd, 1)
+}
+
+func (p *pass) create(ctx context.Context, r *listing, f *found) error {
+	t := p.l.tree
+	n := t.alloc()
+	nd := t.at(n)
+	*nd = node{kind: f.kind, mode: f.mode, size: t.sizeOf(f), mtime: f.mtime, pass: p.number, parent: none, first: none, next: none, prev: none}
+	p.l.ids.Read(nd.id[:])
+	t.link(n, r.node, f.name)
+	t.identify(n, t.devIndex(f.id.dev), f.id.ino)
+	t.tally(nd, 1)
+	p.counts.Added++
+	if err := p.put(ctx, n, f); err != nil {
+		return err
+	}
+	if f.kind == record.Directory {
+		p.descend(r, n, f, true)
+	}
+	return nil
+}
+
+// move puts a known node at the name of f, which is free: one record, whatever lies below it.
+func (p *pass) move(ctx context.Context, r *listing, n uint32, f *found) error {
+	t := p.l.tree
+	nd := t.at(n)
+	if nd.kind == record.Directory {
+		p.l.unwatch(n)
+	}
+	if nd.flags&flagLimbo != 0 {
+		nd.flags &^= flagLimbo
+		t.tally(nd, 1)
+	} else {
+		t.unlink(n)
+	}
+	t.link(n, r.node, f.name)
+	p.set(nd, f, t.sizeOf(f))
+	nd.pass = p.number
+	p.counts.Changed++
+	if err := p.put(ctx, n, f); err != nil {
+		return err
+	}
+	if f.kind == record.Directory {
+		p.descend(r, n, f, true) // it was not watched on the way, and other rules may hold here
+	}
+	return nil
+}
+
+// displace takes the node from a name that is something else's now. Its tombstone is written at once, so
+// that two never share a name; if it turns up elsewhere in this pass it lives on.
+func (p *pass) displace(ctx context.Context, n uint32) error {
+	t := p.l.tree
+	nd := t.at(n)
+	if nd.kind == record.Directory {
+		p.l.unwatch(n)
+	}
+	t.unlink(n)
+	t.tally(nd, -1)
+	nd.flags |= flagLimbo
+	p.limbo = append(p.limbo, n)
+	return p.add(ctx, record.Tombstone{ID: nd.id}, nil)
+}
+
+// bury writes the tombstones of what was found nowhere.
+func (p *pass) bury(ctx context.Context) error {
+	t := p.l.tree
+	for _, a := range p.missing {
+		n := a.node
+		if nd := t.at(n); nd.flags&(flagFree|flagLimbo) == 0 && nd.pass == a.seen {
+			p.counts.Removed++
+			if err := p.add(ctx, record.Tombstone{ID: nd.id}, nil); err != nil {
+				return err
+			}
+			if err := p.remove(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range p.limbo {
+		if t.at(n).flags&flagLimbo != 0 {
+			p.counts.Removed++
+			if err := p.remove(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	t.tidy()
+	return nil
+}
+
+// remove takes a node and all below it out of the tree, and writes the tombstones of those below.
+func (p *pass) remove(ctx context.Context, top uint32) error {
+	t := p.l.tree
+	var all []uint32
+	t.walk(top, func(n uint32) { all = append(all, n) })
+	p.l.unwatch(top)
+	for _, n := range slices.Backward(all) { // children before parents
+		nd := t.at(n)
+		if n != top {
+			p.counts.Removed++
+			if err := p.add(ctx, record.Tombstone{ID: nd.id}, nil); err != nil {
+				return err
+			}
+		}
+		if nd.flags&flagLimbo == 0 {
+			t.tally(nd, -1)
+			t.unlink(n)
+		}
+		if nd.kind == record.Directory {
+			delete(p.l.rules, n)
+		}
+		t.release(n)
+	}
+	return nil
+}
+
+func (p *pass) descend(r *listing, n uint32, f *found, deep bool) {
+	if f.pseudo {
+		return
+	}
+	rel := join(r.rel, f.name)
+	p.stack = append(p.stack, job{
+		node: n, place: place{path: inside(r.place.path, f.name), id: f.id},
+		rel: rel, up: r.rules, had: p.l.rules[n], deep: deep,
+	})
+}
+
+// put writes the record of a node as f has it.
+func (p *pass) put(ctx context.Context, n uint32, f *found) error {
+	t := p.l.tree
+	nd := t.at(n)
+	return p.add(ctx, record.File{
+		ID: nd.id, Parent: t.at(nd.parent).id, Kind: f.kind, Mode: uint32(f.mode), Size: f.size, ModTime: f.mtime,
+		Name: f.name, Target: f.target,
+	}, facts{ino: nd.ino, dev: t.devs[nd.dev], foreign: nd.dev != 0}.append(nil))
+}
+
+func (p *pass) add(ctx context.Context, rec record.Record, local []byte) error {
+	if p.batch == nil {
+		p.batch = make([]store.Put, 0, 64)
+	}
+	p.batch = append(p.batch, store.Put{Record: rec, Local: local})
+	if f, ok := rec.(record.File); ok {
+		p.bytes += len(f.Name) + len(f.Target)
+	}
+	if len(p.batch) < batchPuts && p.bytes < batchBytes {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+func (p *pass) flush(ctx context.Context) error {
+	if len(p.batch) == 0 {
+		return nil
+	}
+	select {
+	case p.commits <- p.batch:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	p.batch, p.bytes, p.wrote = nil, 0, true
+	return nil
+}
+
+func (p *pass) unreadable(rel string, err error) {
+	p.counts.Errors++
+	p.l.unreadable(rel, reason(err))
+}
+
+// reason is an error without the path, which is told beside it.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return err.Error()
+}

@@ -1,0 +1,445 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"peerdex/api"
+	"peerdex/eventlog"
+	"peerdex/hlc"
+	"peerdex/metrics"
+	"peerdex/node"
+)
+
+// noon is the moment at which every test here happens.
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+const (
+	laptopID = "12D3KooWLaptopxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	nasID    = "12D3KooWNasxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	atticID  = "12D3KooWAtticxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	nanoID   = "12D3KooWNanoxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+	goodAddr = "/ip4/192.168.1.20/udp/4001/quic-v1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+)
+
+// hostile is a name that would clear the screen, turn the writing direction, forge a line and break UTF-8.
+const hostile = "a\x1b[2J\nerror: forged\u202etxt.\xff\u0085end"
+
+// fake is a scripted backend. It keeps what it was asked to do.
+type fake struct {
+	api.Backend // nil: a method without a script is a test's fault
+
+	mu    sync.Mutex // guards asked, problem, empty and more
+	asked []string
+	// problem, if set, answers whatever changes something.
+	problem error
+
+	more []eventlog.Event
+	wake chan struct{}
+
+	pid     int
+	stopped func()
+	empty   bool
+}
+
+func (f *fake) did(what string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, what)
+	return f.problem
+}
+
+func (f *fake) log() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.asked, "\n")
+}
+
+func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
+	self := node.DeviceView{ID: laptopID, Short: "7KQ2-XMDL", Name: "laptop", Self: true, OS: "linux", Version: "0.1.0",
+		Link: node.LinkConnected, Files: 48210, Dirs: 900, Bytes: 212_400_000_000, Added: noon.AddDate(0, -2, 0)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.empty {
+		return []node.DeviceView{self}, nil
+	}
+	return []node.DeviceView{
+		self,
+		{ID: atticID, Short: "K0VN-22EJ", Name: hostile, Link: node.LinkDisconnected, Seen: noon.AddDate(0, 0, -9),
+			AsOf: noon.AddDate(0, 0, -9), ItLacks: new(uint64(3412)), Files: 12040, Bytes: 96_300_000_000, Failures: 4},
+		{ID: nanoID, Short: "91HH-T3KB", Name: "nanopi", Link: node.LinkConnected, Online: true, Seen: noon,
+			AsOf: noon, Address: "/ip4/10.0.0.9/tcp/4001", RTT: metrics.Seconds(2 * time.Millisecond), WeLack: new(uint64(0)), ItLacks: new(uint64(0)),
+			Added: noon.AddDate(0, -1, 0)},
+		{ID: nasID, Short: "3F9D-PQ7A", Name: "nas", Link: node.LinkSyncing, Online: true, Seen: noon, AsOf: noon,
+			Address: "/ip4/192.168.1.20/udp/4001/quic-v1", RTT: metrics.Seconds(48 * time.Millisecond), WeLack: new(uint64(12)), ItLacks: new(uint64(313)),
+			Files: 131902, Bytes: 1_900_000_000_000, Paused: true},
+	}, nil
+}
+
+func (f *fake) Locations(context.Context) ([]node.LocationView, error) {
+	if f.empty {
+		return nil, nil
+	}
+	return []node.LocationView{
+		{ID: strings.Repeat("3f", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: "Pictures", Path: "/home/mia/Pictures",
+			Files: 48210, Dirs: 900, Bytes: 212_400_000_000, State: "watching", LastScan: noon.Add(-3 * time.Hour), ScanTook: metrics.Seconds(3100 * time.Millisecond),
+			Ignored: 7, Unreadable: 2, Ignore: []string{"*.tmp"}},
+		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: hostile, Path: "/srv/" + hostile,
+			State: "polling", Cause: "too many folders to watch"},
+		{ID: strings.Repeat("5d", 16), Device: nasID, DeviceName: "nas", Name: "photos", Path: "/srv/photos", Files: 131902,
+			Bytes: 1_900_000_000_000, Online: true, AsOf: noon},
+		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9)},
+	}, nil
+}
+
+func (f *fake) Status(ctx context.Context) (node.Status, error) {
+	devices, _ := f.Devices(ctx)
+	all, _ := f.Locations(ctx)
+	st := node.Status{Now: noon, Version: "0.1.0", PID: f.pid, Started: noon.Add(-9254 * time.Second), Boot: "b1", Home: "/home/mia/.local/share/peer",
+		Library: "3f9d2a10aabb", State: node.StateReady, Reason: "nothing is lacking", Since: noon.Add(-83 * time.Minute),
+		Listen: []string{goodAddr}, Files: 217570, Dirs: 4000, Bytes: 2_300_000_000_000, Devices: devices}
+	for _, l := range all {
+		if l.Self {
+			st.Locations = append(st.Locations, l)
+		}
+	}
+	if !f.empty {
+		st.Attention = []node.Attention{
+			{Severity: "problem", Text: "refuses our changes: its clock is 95 s behind", Device: nasID, Try: "peer sync status --device nas"},
+			{Severity: "warning", Text: "2 paths could not be read"},
+		}
+	}
+	return st, nil
+}
+
+func (f *fake) AddLocation(_ context.Context, req node.AddRequest, fn func(node.ScanProgress)) (node.ScanView, error) {
+	if err := f.did("add " + req.Path + " as " + req.Name + " without " + strings.Join(req.Ignore, ",")); err != nil {
+		return node.ScanView{}, err
+	}
+	fn(node.ScanProgress{Seen: 1000})
+	fn(node.ScanProgress{Seen: 48210, Total: 48210})
+	return node.ScanView{Location: node.LocationView{Self: true, Path: req.Path, Files: 48000, Dirs: 210, ScanTook: metrics.Seconds(3100 * time.Millisecond), State: "watching"}, Added: 48210, Took: metrics.Seconds(3100 * time.Millisecond)}, nil
+}
+
+func (f *fake) RemoveLocation(ctx context.Context, id string) (node.LocationView, error) {
+	if err := f.did("remove " + id); err != nil {
+		return node.LocationView{}, err
+	}
+	all, _ := f.Locations(ctx)
+	return all[0], nil
+}
+
+func (f *fake) Rescan(ctx context.Context, id string, fn func(node.ScanProgress)) (node.ScanView, error) {
+	if err := f.did("rescan " + id); err != nil {
+		return node.ScanView{}, err
+	}
+	fn(node.ScanProgress{Seen: 500, Total: 1000})
+	all, _ := f.Locations(ctx)
+	return node.ScanView{Location: all[0], Added: 3, Changed: 2, Removed: 1, Unchanged: 48204, Unreadable: 2, Took: metrics.Seconds(900 * time.Millisecond)}, nil
+}
+
+func entries() []node.Entry {
+	return []node.Entry{
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "beach.jpg", Path: "/home/mia/Pictures/beach.jpg",
+			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-2, 0, 0)},
+		{Device: nasID, DeviceName: "nas", Online: true, AsOf: noon, Kind: "dir", Name: "beach", Path: "/srv/photos/beach", Mode: 0o755},
+		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: hostile, Path: "/mnt/box/" + hostile, Size: 312_000,
+			Modified: noon.AddDate(-3, 0, 0), Mode: 0o600},
+		{Device: nasID, DeviceName: "nas", Online: true, Kind: "link", Name: "latest", Path: "/srv/photos/latest", Target: "2026\n\xfe", Mode: 0o777},
+	}
+}
+
+func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
+	if err := f.did("list " + q.Device + " " + q.Path); err != nil {
+		return node.Listing{}, err
+	}
+	l := node.Listing{Now: noon, Device: q.Device, DeviceName: "nas", Online: true, AsOf: noon, Path: q.Path}
+	switch {
+	case strings.HasSuffix(q.Path, "/empty"):
+	case strings.Contains(q.Path, "missing"):
+		return node.Listing{}, &node.Problem{Code: node.CodeNotFound, Message: "the catalogue has no /missing", Cause: "no location of nas holds it", Try: "peer locations"}
+	case q.After == "": // two pages
+		l.Entries, l.More = entries()[:2], true
+	default:
+		l.Entries = entries()[2:]
+	}
+	if q.Device == atticID {
+		l.DeviceName, l.Online, l.AsOf = hostile, false, noon.AddDate(0, 0, -9)
+	}
+	return l, nil
+}
+
+func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error) {
+	if err := f.did("find " + q.Text + " sorted by " + q.Sort + " on " + strings.Join(q.Device, ",")); err != nil {
+		return node.FindResult{}, err
+	}
+	devices, _ := f.Devices(ctx)
+	res := node.FindResult{Now: noon, Took: metrics.Seconds(14 * time.Millisecond), Devices: devices}
+	if q.Text == "nothing" {
+		return res, nil
+	}
+	for _, e := range entries() {
+		if q.Limit > 0 && res.Found == uint64(q.Limit) {
+			res.More = true
+			break
+		}
+		if err := fn(e); err != nil {
+			return res, err
+		}
+		res.Found++
+	}
+	if q.Text == "breaks" {
+		return res, errors.New("read feed: checksum mismatch")
+	}
+	return res, nil
+}
+
+func (f *fake) Invite(_ context.Context, req node.InviteRequest) (node.InviteView, error) {
+	if err := f.did("invite"); err != nil {
+		return node.InviteView{}, err
+	}
+	ttl := req.TTL.Duration()
+	if ttl == 0 {
+		ttl = 10 * time.Minute
+	}
+	return node.InviteView{Line: goodAddr + "#k7f3-9qxe", Addrs: []string{goodAddr}, Expires: noon.Add(ttl), Uses: max(1, req.Uses)}, nil
+}
+
+func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinProgress)) error {
+	if err := f.did("join " + strings.Join(req.Addrs, ",") + " secret " + req.Secret); err != nil {
+		return err
+	}
+	fn(node.JoinProgress{Stage: "dialing", Address: req.Addrs[0]})
+	fn(node.JoinProgress{Stage: "connected", Device: "nas", Address: req.Addrs[0], RTT: metrics.Seconds(3 * time.Millisecond)})
+	fn(node.JoinProgress{Stage: "joined", Device: "nas"})
+	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 0, Total: 217570})
+	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 217570, Total: 217570})
+	fn(node.JoinProgress{Stage: "in_step", Device: "nas", Done: 217570, Total: 217570, Met: []string{"nanopi", hostile}})
+	return nil
+}
+
+func (f *fake) Stop(context.Context) (node.StopResult, error) {
+	if err := f.did("stop"); err != nil {
+		return node.StopResult{}, err
+	}
+	f.stopped()
+	return node.StopResult{PID: f.pid, Started: noon.Add(-9254 * time.Second), Now: noon}, nil
+}
+
+func (f *fake) SyncStatus(ctx context.Context) (node.SyncStatus, error) {
+	devices, _ := f.Devices(ctx)
+	st := node.SyncStatus{Now: noon, State: node.StateBackfilling, Reason: "first sync", Since: noon.Add(-16 * time.Second),
+		Queues: node.QueueView{Apply: 1204, ApplyCapacity: 100000}, Devices: devices[1:]}
+	if !f.empty {
+		st.Sessions = []node.SessionView{{ID: "0199a4d2-1111-7222-8333-444455556666", Kind: "backfill", Device: nasID, Name: "nas",
+			Started: noon.Add(-16 * time.Second), Done: 134893, Total: 217570, Why: "it is online, complete, 2 ms away"}}
+	}
+	return st, nil
+}
+
+func (f *fake) Pause(_ context.Context, device string, d time.Duration) (node.PauseView, error) {
+	if err := f.did("pause " + device + " " + d.String()); err != nil {
+		return node.PauseView{}, err
+	}
+	switch {
+	case device != "":
+		return node.PauseView{Now: noon, Devices: []string{"nas"}}, nil
+	case d > 0:
+		return node.PauseView{Now: noon, Paused: true, Until: noon.Add(d)}, nil
+	}
+	return node.PauseView{Now: noon, Paused: true}, nil
+}
+
+func (f *fake) Resume(_ context.Context, device string) (node.PauseView, error) {
+	return node.PauseView{Now: noon}, f.did("resume " + device)
+}
+
+func (f *fake) SyncNow(ctx context.Context, device string) (node.NowView, error) {
+	if err := f.did("now " + device); err != nil {
+		return node.NowView{}, err
+	}
+	devices, _ := f.Devices(ctx)
+	return node.NowView{Now: noon, Devices: devices[1:]}, nil
+}
+
+func (f *fake) Metrics(context.Context) (metrics.Snapshot, error) {
+	m := metrics.New(metrics.Config{Device: "7KQ2-XMDL", Now: func() time.Time { return noon.Add(-2 * time.Hour) }})
+	m.DeviceKnown("7KQ2-XMDL", "laptop", "linux", "0.1.0")
+	m.DeviceKnown("3F9D-PQ7A", "nas", "linux", "0.1.0")
+	m.DeviceKnown("K0VN-22EJ", hostile, "linux", "0.1.0")
+	m.StateEntered(node.StateBackfilling, "first sync", noon.Add(-90*time.Minute))
+	m.StateEntered(node.StateReady, "buffer drained", noon.Add(-60*time.Minute))
+	m.BroadcastSent("state", 1)
+	m.BroadcastSent("shared", 54)
+	m.BroadcastFailed("3F9D-PQ7A", "timeout")
+	m.ChangesReceived("3F9D-PQ7A", "live", 2410)
+	m.ChangesReceived("3F9D-PQ7A", "catch_up", 157)
+	m.ChangesProcessed("3F9D-PQ7A", "applied", 2549)
+	m.ChangesProcessed("3F9D-PQ7A", "duplicate", 13)
+	m.ChangesProcessed("3F9D-PQ7A", "rejected", 5)
+	m.ChangesRejected("schema", 5)
+	m.RecordsSynced("entry", "insert", 2500, noon)
+	m.RecordsSynced("location", "update", 49, noon)
+	m.BytesSent("3F9D-PQ7A", 45_200_000)
+	m.BytesReceived("3F9D-PQ7A", 127_800_000)
+	m.Applied(12 * time.Millisecond)
+	m.Propagated("live", 600*time.Millisecond)
+	m.Online("3F9D-PQ7A", true)
+	m.LastSeen("3F9D-PQ7A", noon)
+	m.LastSeen("K0VN-22EJ", noon.AddDate(0, 0, -9))
+	m.Lag("3F9D-PQ7A", 12, 313)
+	m.ClockOffset("3F9D-PQ7A", -95*time.Second)
+	m.Error("network", "3F9D-PQ7A", "send "+hostile, noon.Add(-15*time.Minute))
+	return m.Snapshot(noon), nil
+}
+
+// eventLog is what the event log holds, oldest first.
+func eventLog() []eventlog.Event {
+	session, err := eventlog.ParseID("0199a4d2-1111-7222-8333-444455556666")
+	if err != nil {
+		panic(err)
+	}
+	var out []eventlog.Event
+	add := func(ago time.Duration, t eventlog.Type, severity eventlog.Severity, peer, summary, details string, id eventlog.ID) {
+		at := noon.Add(-ago)
+		out = append(out, eventlog.Event{DeviceID: laptopID, Seq: uint64(len(out) + 1), Timestamp: at, HLC: hlc.At(at), BootID: "b1", Type: t,
+			Category: t.Category(), Severity: severity, Summary: summary, Details: json.RawMessage(details), CorrelationID: id,
+			PeerDeviceID: peer, SchemaVersion: 1})
+	}
+	add(3*time.Hour, "node_started", eventlog.Info, "", "peer 0.1.0 started", `{}`, eventlog.ID{})
+	add(90*time.Minute, "peer_connected", eventlog.Info, nasID, "via lan, quic-v1, 2ms", `{"path":"lan"}`, eventlog.ID{})
+	add(89*time.Minute, "catch_up_session_started", eventlog.Debug, nasID, "41 changes behind", `{"behind":41}`, session)
+	add(88*time.Minute, "change_rejected", eventlog.Warning, atticID, "refused "+hostile, `{"reason":"schema"}`, session)
+	return out
+}
+
+func (f *fake) Events(_ context.Context, q eventlog.Query) ([]eventlog.Event, eventlog.Cursor, error) {
+	f.mu.Lock()
+	all := append(eventLog(), f.more...)
+	f.mu.Unlock()
+	if q.Desc {
+		slices.Reverse(all)
+	}
+	limit := min(q.Limit, 2) // small pages, so that turning them shows
+	out := []eventlog.Event{}
+	passed := q.Cursor == eventlog.Cursor{}
+	for _, e := range all {
+		if !passed {
+			passed = eventlog.After(e) == q.Cursor
+			continue
+		}
+		if !q.Matches(e) {
+			continue
+		}
+		if len(out) == limit {
+			return out, eventlog.After(out[limit-1]), nil
+		}
+		out = append(out, e)
+	}
+	return out, eventlog.Cursor{}, nil
+}
+
+func (f *fake) WatchEvents() (<-chan struct{}, func()) { return f.wake, func() {} }
+
+// happen logs one more event.
+func (f *fake) happen(summary string) {
+	f.mu.Lock()
+	f.more = append(f.more, eventlog.Event{DeviceID: laptopID, Seq: uint64(5 + len(f.more)), Timestamp: noon, HLC: hlc.At(noon) + hlc.Stamp(len(f.more)),
+		Type: "node_stopped", Category: eventlog.Lifecycle, Severity: eventlog.Info, Summary: summary, Details: json.RawMessage("{}"), SchemaVersion: 1})
+	f.mu.Unlock()
+	f.wake <- struct{}{}
+}
+
+// daemon's part of fake, for start.
+func (f *fake) Run(ctx context.Context) error {
+	<-ctx.Done()
+	f.did("ended")
+	return nil
+}
+
+func (f *fake) Close() error {
+	f.did("closed")
+	return nil
+}
+
+// bench is a command line in front of a fake daemon on a real socket.
+type bench struct {
+	t      *testing.T
+	home   string
+	fake   *fake
+	in     string
+	env    map[string]string
+	width  int // of stdout
+	ewidth int // of stderr
+	open   opener
+	cancel func()
+}
+
+// newBench starts the daemon. The home lies in a short path of its own: sockets have short names.
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := newHome(t)
+	l, err := api.Listen(t.Context(), filepath.Join(b.home, "peer.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- api.Server{Listener: l, Backend: b.fake}.Run(ctx) }()
+	b.cancel = cancel
+	b.fake.stopped = cancel
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	return b
+}
+
+// newHome is newBench without a daemon.
+func newHome(t *testing.T) *bench {
+	t.Helper()
+	home, err := os.MkdirTemp("", "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	return &bench{t: t, home: home, fake: &fake{pid: 1 << 30, wake: make(chan struct{}, 1)}, env: map[string]string{"LANG": "C.UTF-8", "HOME": "/home/mia"}}
+}
+
+func (b *bench) app(out, err *bytes.Buffer) *app {
+	return &app{
+		in: strings.NewReader(b.in), out: out, err: err,
+		env: func(name string) string {
+			if name == "PEER_HOME" {
+				return b.home
+			}
+			return b.env[name]
+		},
+		now:      func() time.Time { return noon },
+		zone:     time.UTC,
+		outWidth: b.width, errWidth: b.ewidth,
+		open: b.open,
+	}
+}
+
+// run runs one command line and returns its exit code and what it printed.
+func (b *bench) run(args ...string) (code int, stdout, stderr string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var out, err bytes.Buffer
+	code = b.app(&out, &err).main(ctx, args)
+	return code, out.String(), err.String()
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"peerdex/node"
+)
+
+// size writes bytes in SI units.
+func size(n uint64) string { return humanize.Bytes(n) }
+
+// count writes a number with separators of thousands.
+func count(n uint64) string {
+	if n > 1<<62 {
+		return fmt.Sprint(n)
+	}
+	return humanize.Comma(int64(n))
+}
+
+// plural writes "1 file" or "2 files".
+func plural(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(n) + " " + many
+}
+
+// span writes a duration for people, with at most two units.
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + span(-d)
+	case d == 0:
+		return "0 s"
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d µs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		if s := int(d.Seconds()) % 60; s != 0 {
+			return fmt.Sprintf("%dm %ds", int(d.Minutes()), s)
+		}
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour && d%time.Hour < time.Minute:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh %dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d d", int(d.Hours()/24))
+}
+
+// ago writes how long t lies back in one unit; "never" for the zero time.
+func ago(now, t time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "never"
+	case d < time.Second:
+		return "just now"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d d ago", int(d.Hours()/24))
+}
+
+// fresh says how fresh a fact about another device is: it is what the device said while connected, or
+// what it last said.
+func fresh(now time.Time, online bool, seen time.Time) string {
+	switch {
+	case online:
+		return "now"
+	case seen.IsZero():
+		return "as of never"
+	}
+	return "as of " + ago(now, seen)
+}
+
+// seen is fresh for a column that says so in its head.
+func seen(now time.Time, d node.DeviceView) string {
+	if d.Self || d.Online {
+		return "now"
+	}
+	return ago(now, d.Seen)
+}
+
+func orUnknown(n *uint64) string {
+	if n == nil {
+		return "unknown"
+	}
+	return count(*n)
+}
+
+// stateWord writes a node's state as people read it.
+func stateWord(state string) string {
+	switch state {
+	case node.StateUninitialized:
+		return "Not yet synced"
+	case node.StateBackfilling:
+		return "Backfilling"
+	case node.StateCatchingUp:
+		return "Catching up"
+	case node.StateReady:
+		return "Ready"
+	case node.StatePaused:
+		return "Paused"
+	}
+	return escape(state)
+}
+
+func stateMark(state string) mark {
+	switch state {
+	case node.StateReady:
+		return good
+	case node.StatePaused, node.StateUninitialized:
+		return away
+	}
+	return busy
+}
+
+func linkMark(link string) mark {
+	switch link {
+	case node.LinkConnected:
+		return good
+	case node.LinkDisconnected:
+		return away
+	}
+	return busy
+}
+
+// date writes the day of t, or a dash for the zero time.
+func (a *app) date(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.In(a.zone).Format("2006-01-02")
+}
+
+// clock writes a moment with its zone's offset.
+func (a *app) clock(t time.Time) string { return t.In(a.zone).Format("2006-01-02 15:04:05 -07:00") }

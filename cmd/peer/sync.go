@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"peerdex/api"
+	"peerdex/node"
+)
+
+func (a *app) syncCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "See and steer how devices get into step",
+		Example: "peer sync status --watch\n" +
+			"peer sync metrics --errors\n" +
+			"peer sync events --since '1 hour ago' --min-severity warning",
+		Annotations: exits(2),
+		Args:        noSuchCommand,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.syncStatusCmd(), a.syncPauseCmd(), a.syncResumeCmd(), a.syncNowCmd(), a.syncMetricsCmd(), a.syncEventsCmd())
+	return cmd
+}
+
+func (a *app) syncStatusCmd() *cobra.Command {
+	var (
+		device   string
+		watch    bool
+		interval = 2 * time.Second
+	)
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what is moving, how fast, and what is lacking",
+		Example: "peer sync status\n" +
+			"peer sync status --device nas\n" +
+			"peer sync status --watch --json    one object per line",
+		Annotations: exits(2, 3, 5, 130),
+		Args:        arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				id := ""
+				if device != "" {
+					d, err := a.resolve(ctx, c, device)
+					if err != nil {
+						return err
+					}
+					id = d.ID
+				}
+				fetch := func(ctx context.Context) (node.SyncStatus, error) {
+					st, err := c.SyncStatus(ctx)
+					if id != "" {
+						st = onlyDevice(st, id)
+					}
+					return st, err
+				}
+				return show(ctx, a, api.SchemaSyncStatus, "sync_status", watch, interval, fetch, a.syncText)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&device, "device", "", "only what concerns this device")
+	f.BoolVarP(&watch, "watch", "w", false, "go on until interrupted")
+	f.Var(spanFlag{&interval}, "interval", "how often with --watch")
+	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
+	return cmd
+}
+
+// resolve finds a device by any of its names.
+func (a *app) resolve(ctx context.Context, c *api.Client, ref string) (node.DeviceView, error) {
+	list, err := c.Devices(ctx)
+	if err != nil {
+		return node.DeviceView{}, err
+	}
+	return api.ResolveDevice(list, ref)
+}
+
+func onlyDevice(st node.SyncStatus, id string) node.SyncStatus {
+	var sessions []node.SessionView
+	for _, s := range st.Sessions {
+		if s.Device == id {
+			sessions = append(sessions, s)
+		}
+	}
+	var devices []node.DeviceView
+	for _, d := range st.Devices {
+		if d.ID == id {
+			devices = append(devices, d)
+		}
+	}
+	st.Sessions, st.Devices = sessions, devices
+	return st
+}
+
+func (a *app) syncText(st node.SyncStatus) string {
+	var b strings.Builder
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	state := fmt.Sprintf("%s %s for %s", a.glyph(stateMark(st.State)), stateWord(st.State), span(st.Now.Sub(st.Since).Truncate(time.Second)))
+	if st.Reason != "" {
+		state += " (" + escape(st.Reason) + ")"
+	}
+	if st.State == node.StatePaused && !st.PausedUntil.IsZero() {
+		state += ", until " + st.PausedUntil.In(a.zone).Format("15:04")
+	}
+	line("state", "%s", state)
+	for _, s := range st.Sessions {
+		line(strings.ReplaceAll(escape(s.Kind), "_", "-"), "%s", a.sessionLine(st.Now, s))
+		if s.Why != "" {
+			line("", "chosen because %s", escape(s.Why))
+		}
+	}
+	line("queues", "%s", strings.Join([]string{
+		"apply " + count(st.Queues.Apply) + " of " + count(st.Queues.ApplyCapacity),
+		"retry " + count(st.Queues.Retry),
+		"waiting for parents " + count(st.Queues.WaitingParents),
+	}, a.sep()))
+	if len(st.Devices) == 0 {
+		line("lag", "no other device")
+		return b.String()
+	}
+	b.WriteString("\n")
+	t := &table{right: map[int]bool{3: true, 4: true, 5: true}, shrink: 0}
+	t.row("DEVICE", "LINK", "VIA", "RTT", "WE LACK", "IT LACKS", "SEEN")
+	for _, d := range st.Devices {
+		t.row(a.linkCells(st.Now, d)...)
+	}
+	b.WriteString(a.render(t))
+	return b.String()
+}
+
+func (a *app) sessionLine(now time.Time, s node.SessionView) string {
+	id := escape(s.ID)
+	id = "c:" + id[:min(8, len(id))]
+	took := now.Sub(s.Started)
+	rate := 0.0
+	if took > 0 {
+		rate = float64(s.Done) / took.Seconds()
+	}
+	head := "from " + escape(s.Name)
+	parts := []string{count(s.Done) + " changes"}
+	if s.Total > 0 {
+		head += fmt.Sprintf(", %d%%  %s", min(s.Done, s.Total)*100/s.Total, a.bar(s.Done, s.Total))
+		parts[0] = count(s.Done) + " of " + count(s.Total)
+	}
+	if rate >= 1 {
+		parts = append(parts, count(uint64(rate))+"/s")
+		if s.Total > s.Done {
+			left := time.Duration(float64(s.Total-s.Done) / rate * float64(time.Second))
+			parts = append(parts, span(max(left.Round(time.Second), time.Second))+" left")
+		}
+	}
+	return head + "  " + strings.Join(parts, a.sep()) + "  " + id
+}
+
+func (a *app) syncPauseCmd() *cobra.Command {
+	var (
+		device string
+		d      time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "pause",
+		Short: "Stop exchanging changes, with all devices or one; indexing goes on",
+		Example: "peer sync pause\n" +
+			"peer sync pause --for 2h\n" +
+			"peer sync pause --device nas",
+		Annotations: exits(2, 3, 5),
+		Args:        arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.Pause(ctx, device, d)
+				return a.pauseAnswer(v, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "", "only with this device")
+	cmd.Flags().Var(spanFlag{&d}, "for", "resume after this long (default: until `peer sync resume`)")
+	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
+	return cmd
+}
+
+func (a *app) syncResumeCmd() *cobra.Command {
+	var device string
+	cmd := &cobra.Command{
+		Use:   "resume",
+		Short: "End a pause",
+		Example: "peer sync resume\n" +
+			"peer sync resume --device nas\n" +
+			"peer sync resume --json",
+		Annotations: exits(2, 3, 5),
+		Args:        arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.Resume(ctx, device)
+				return a.pauseAnswer(v, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "", "only with this device")
+	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
+	return cmd
+}
+
+func (a *app) pauseAnswer(v node.PauseView, err error) error {
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.document(api.SchemaPause, v)
+	}
+	names := make([]string, len(v.Devices))
+	for i, n := range v.Devices {
+		names[i] = escape(n)
+	}
+	switch {
+	case v.Paused && v.Until.IsZero():
+		return a.print("sync is paused until `peer sync resume`\n")
+	case v.Paused:
+		return a.print("sync is paused until %s (for %s)\n", a.clock(v.Until), span(v.Until.Sub(v.Now).Round(time.Second)))
+	case len(names) > 0:
+		return a.print("sync is on, except with %s\n", strings.Join(names, ", "))
+	}
+	return a.print("sync is on\n")
+}
+
+func (a *app) syncNowCmd() *cobra.Command {
+	var device string
+	cmd := &cobra.Command{
+		Use:   "now",
+		Short: "Dial and compare at once, without waiting for the next round",
+		Example: "peer sync now\n" +
+			"peer sync now --device nas\n" +
+			"peer sync now --json",
+		Annotations: exits(2, 3, 5, 7, 8, 130),
+		Args:        arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.SyncNow(ctx, device)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.document(api.SchemaSyncNow, v)
+				}
+				if len(v.Devices) == 0 {
+					return a.print("no other device; `peer invite` prints the line to join with\n")
+				}
+				t := &table{right: map[int]bool{3: true, 4: true, 5: true}, shrink: 0}
+				t.row("DEVICE", "LINK", "VIA", "RTT", "WE LACK", "IT LACKS", "SEEN")
+				for _, d := range v.Devices {
+					t.row(a.linkCells(v.Now, d)...)
+				}
+				return a.print("%s", a.render(t))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "", "only with this device")
+	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
+	return cmd
+}
