@@ -56,6 +56,8 @@ type node struct {
 	birth map[headKey]int             // the transaction that settled at a head
 	keep  map[protocol.SessionID]kept // what no step of a pull under way may lose
 	stamp hlc.Stamp
+
+	pending map[protocol.SessionID]int // entries received, and neither applied nor dropped yet
 }
 
 // start opens the store on eng, as a new process with a new boot nonce.
@@ -67,11 +69,12 @@ func (n *node) start(eng *memory.Engine) {
 	n.disk = &disk{Engine: eng, touched: map[feed.ID]int{}}
 	n.last, n.birth, n.keep = map[feed.ID]feed.State{}, map[headKey]int{}, map[protocol.SessionID]kept{}
 	n.view, n.orphaned = map[string]record.Register{}, map[feed.ID]bool{}
+	n.pending = map[protocol.SessionID]int{}
 	n.senders, n.failures = map[int]*statebatch.Sender{}, map[int]time.Time{}
 	var err error
 	n.st, err = store.New(engine{n.disk, n}, store.Config{
 		Device: n.dev, Library: w.lib, Boot: n.boot, Clock: n.now, Sign: n.sign, Verify: verify,
-		Shape: w.shape, Marker: n.marker, Now: n.wall,
+		Shape: w.shape, Marker: n.marker, Now: n.wall, Observe: n.see,
 	})
 	if err != nil {
 		w.fail("I6", n, "store does not open: %v", err)
@@ -145,9 +148,13 @@ func (n *node) now() (hlc.Stamp, error) {
 	return s, err
 }
 
-func (n *node) observe(h feed.Head) {
-	if err := n.clock.Observe(h.Stamp); err != nil {
-		n.w.fail("I9", n, "a stamp of an honest node is %v ahead", h.Stamp.Time().Sub(n.wall()))
+func (n *node) observe(h feed.Head) { n.see(h.Stamp) }
+
+func (n *node) see(s hlc.Stamp) {
+	if err := n.clock.Observe(s); !errors.Is(err, hlc.ErrDrift) {
+		n.ought(err)
+	} else {
+		n.w.fail("I9", n, "a stamp of an honest node is %v ahead", s.Time().Sub(n.wall()))
 	}
 }
 
@@ -163,7 +170,7 @@ func (n *node) sign(h feed.Head) feed.Head {
 
 func verify(h feed.Head) error {
 	sum := sha256.Sum256(append(h.Feed.Device[:], h.SignedBytes()...))
-	if h.GC > h.Seq || h.Count > h.Seq || [32]byte(h.Sig[:32]) != sum {
+	if h.Seq == 0 || h.GC > h.Seq || h.Count > h.Seq || (h.Count == 0) != (h.Root == feed.Hash{}) || [32]byte(h.Sig[:32]) != sum {
 		return feed.ErrSignature
 	}
 	return nil
@@ -420,11 +427,14 @@ func (o *notes) Chosen(p backfill.Pull) {
 
 func (o *notes) Asked(backfill.Pull, string) {}
 
-func (o *notes) Received(backfill.Pull, int, int, time.Duration) {}
+func (o *notes) Received(p backfill.Pull, entries, _ int, _ time.Duration) {
+	o.pending[p.Session] += entries
+}
 
 func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	n := o.node
 	n.w.logFeed("applied", n, p.Feed, uint64(res.Applied), uint64(res.Removed))
+	n.pending[p.Session] -= res.Applied + res.Duplicate + res.Superseded + res.Rejected
 	if res.Rescued > 0 {
 		n.w.reach("rescue")
 	}
@@ -438,15 +448,28 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	n.w.pause()
 }
 
-func (o *notes) Committing(kv.Tx, backfill.Pull, bool, *store.Result) error { return nil }
+func (o *notes) Committing(_ kv.Tx, p backfill.Pull, settling bool, res *store.Result) error {
+	if settling != (res.State.Settled != nil) {
+		o.w.fail("RULE5", o.node, "a change that settles %v leaves %s settled %v", settling, o.w.feedName(p.Feed), !settling)
+	}
+	return nil
+}
 
-func (o *notes) Dropped(backfill.Pull, int) {}
+func (o *notes) Dropped(p backfill.Pull, entries int) { o.pending[p.Session] -= entries }
 
 func (o *notes) Ended(p backfill.Pull, err error) {
-	if !errors.Is(err, store.ErrMismatch) || p.Route.Road != feed.RoadDelta {
-		return
-	}
 	n := o.node
+	if left := n.pending[p.Session]; left != 0 {
+		n.w.fail("I14", n, "%d entries of a pull were received and neither applied nor dropped", left)
+	}
+	delete(n.pending, p.Session)
+	if errors.Is(err, store.ErrMismatch) && p.Route.Road == feed.RoadDelta {
+		n.mismatch(p)
+	}
+}
+
+// mismatch notes that a delta did not add up, which without a rollback must not happen (rule 11).
+func (n *node) mismatch(p backfill.Pull) {
 	n.w.reach("delta mismatch")
 	n.w.logFeed("mismatch", n, p.Feed, p.Route.From, p.Head.Seq)
 	if st, _ := n.st.State(p.Feed); !n.w.rollbacks && (st.Settled != nil || st.Cursor != nil && p.Head.Seq >= st.Cursor.High) {
@@ -458,6 +481,7 @@ func (o *notes) Absorbed(p backfill.Pull, absorbed int, to feed.Head) {
 	n := o.node
 	n.w.reach("absorb")
 	n.w.logFeed("absorb", n, p.Feed, uint64(absorbed), to.Seq)
+	delete(n.pending, p.Session)
 	n.check()
 	n.w.pause()
 }
@@ -469,6 +493,7 @@ func (o *notes) PushReceived(record.DeviceID, feed.ID, int) { o.w.pause() }
 func (o *notes) PushDone(_ record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, _ time.Duration) {
 	n := o.node
 	n.w.reach("push " + outcome.String())
+	n.observe(b.Next)
 	n.w.logFeed("pushed", n, b.Next.Feed, uint64(outcome), b.Next.Seq)
 	if res.Rescued > 0 {
 		n.w.reach("rescue at push")
@@ -476,8 +501,7 @@ func (o *notes) PushDone(_ record.DeviceID, b *protocol.StateBatch, outcome prot
 	n.check()
 }
 
-func (o *notes) PushCommitting(_ kv.Tx, _ record.DeviceID, b *protocol.StateBatch, _ *store.Result) error {
-	o.observe(b.Next)
+func (o *notes) PushCommitting(kv.Tx, record.DeviceID, *protocol.StateBatch, *store.Result) error {
 	return nil
 }
 
