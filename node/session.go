@@ -333,6 +333,9 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 		}
 		n.mu.Unlock()
 	case feed.OwnJump:
+		if !n.follows(id) { // of a location that is no more; the peer will hear of that and drop it
+			return nil
+		}
 		to, err := n.store.Jump(id, v.Over)
 		if err != nil {
 			return err

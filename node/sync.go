@@ -162,7 +162,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	}
 	for d, p := range n.peers { // own feeds that a rollback lost
 		for id := range p.absorb {
-			if n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)
 			}
 		}
