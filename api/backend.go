@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"peerdex/eventlog"
 	"peerdex/metrics"
 	"peerdex/node"
 )
@@ -48,4 +49,8 @@ type Backend interface {
 
 	// Metrics returns every number as of now; the API filters.
 	Metrics(ctx context.Context) (metrics.Snapshot, error)
+	// Events is eventlog.Log.Query.
+	Events(ctx context.Context, q eventlog.Query) ([]eventlog.Event, eventlog.Cursor, error)
+	// WatchEvents is eventlog.Log.Watch.
+	WatchEvents() (<-chan struct{}, func())
 }

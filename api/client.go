@@ -67,7 +67,8 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	defer resp.Body.Close()
 	var doc ErrorDocument
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&doc); err != nil || doc.Error == nil {
-		return nil, &node.Problem{Code: node.CodeInternal, Message: "the daemon answered " + resp.Status}
+		return nil, &node.Problem{Code: node.CodeInternal, Message: "the daemon's answer is not understood",
+			Cause: "it answered " + resp.Status, Try: "peer version, and the version of the daemon in peer status"}
 	}
 	return nil, doc.Error
 }

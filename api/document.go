@@ -32,6 +32,7 @@ const (
 	SchemaSyncNow    = "peer.sync_now/v1"
 	SchemaMetrics    = "peer.metrics/v1"
 	SchemaEvents     = "peer.events/v1"
+	SchemaEvent      = "peer.event/v1" // of a line of a stream
 	SchemaError      = "peer.error/v1"
 )
 
@@ -64,12 +65,12 @@ func document(schema, kind string, v any) ([]byte, error) {
 		return out, nil
 	}
 	out[len(out)-1] = ','
-	return visible(append(out, body[1:]...)), nil
+	return Visible(append(out, body[1:]...)), nil
 }
 
-// visible writes the characters of JSON that would act on a terminal (C1 controls, the direction of text,
+// Visible writes the characters of JSON text that would act on a terminal (C1 controls, the direction of text,
 // what is not assigned) as \uXXXX, which means the same.
-func visible(doc []byte) []byte {
+func Visible(doc []byte) []byte {
 	acts := func(r rune) bool { return r == 0x7f || r > unicode.MaxASCII && !unicode.IsGraphic(r) }
 	if bytes.IndexFunc(doc, acts) < 0 {
 		return doc
@@ -130,7 +131,7 @@ func AsProblem(err error) *node.Problem {
 	case errors.Is(err, context.Canceled):
 		return &node.Problem{Code: node.CodeInterrupted, Message: "interrupted"}
 	}
-	return &node.Problem{Code: node.CodeInternal, Message: err.Error()}
+	return &node.Problem{Code: node.CodeInternal, Message: "unexpected failure", Cause: err.Error(), Try: "PEER_LOG=debug peer start says more"}
 }
 
 type devices struct {

@@ -59,6 +59,7 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/sync/resume": s.resume,
 		"POST /v1/sync/now":    s.syncNow,
 		"GET /v1/metrics":      s.metrics,
+		"GET /v1/events":       s.events,
 	}
 }
 

@@ -56,6 +56,7 @@ func (s Server) Run(ctx context.Context) error {
 		BaseContext:       func(net.Listener) context.Context { return inner },
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	ctx, ended := context.WithCancel(ctx) // by the caller, or by a listener that failed
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -68,8 +69,10 @@ func (s Server) Run(ctx context.Context) error {
 		}
 	}()
 	err := srv.Serve(s.Listener)
-	if ctx.Err() != nil {
-		<-stopped
+	told := ctx.Err() != nil
+	ended()
+	<-stopped
+	if told {
 		return nil
 	}
 	return fmt.Errorf("serve the control socket: %w", err)

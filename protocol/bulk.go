@@ -24,7 +24,7 @@ const (
 )
 
 func (h *Heads) append(b []byte) ([]byte, error) {
-	b = append(b, flag(h.Full, flagFull))
+	b = append(b, bit(h.Full, flagFull))
 	b = binary.AppendUvarint(b, uint64(h.ActiveSyncs))
 	b = binary.AppendUvarint(b, uint64(len(h.Heads)))
 	for _, i := range h.Heads {
@@ -72,7 +72,7 @@ func (h *Heads) parse(b []byte) error {
 
 func (s *StateBatch) append(b []byte) ([]byte, error) {
 	from := s.Prev != feed.Head{}
-	b = append(b, flag(from, flagPrev))
+	b = append(b, bit(from, flagPrev))
 	b = append(b, s.Session[:]...)
 	if from {
 		b = s.Prev.Append(b)
@@ -95,7 +95,7 @@ func (s *StateBatch) parse(b []byte) error {
 }
 
 func (p *Page) append(b []byte) ([]byte, error) {
-	return appendEntries(append(b, flag(p.Last, flagLast)), p.Entries), nil
+	return appendEntries(append(b, bit(p.Last, flagLast)), p.Entries), nil
 }
 
 func (p *Page) parse(b []byte) error {
@@ -196,9 +196,9 @@ func (l *LeavesReply) parse(b []byte) error {
 	return r.end()
 }
 
-func flag(on bool, bit byte) byte {
+func bit(on bool, is byte) byte {
 	if on {
-		return bit
+		return is
 	}
 	return 0
 }

@@ -3,15 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"peerdex/api"
+	"peerdex/eventlog"
+	"peerdex/hlc"
 	"peerdex/metrics"
 	"peerdex/node"
 )
@@ -35,10 +39,13 @@ const hostile = "a\x1b[2J\nerror: forged\u202etxt.\xff\u0085end"
 type fake struct {
 	api.Backend // nil: a method without a script is a test's fault
 
-	mu    sync.Mutex // guards asked, problem and empty
+	mu    sync.Mutex // guards asked, problem, empty and more
 	asked []string
 	// problem, if set, answers whatever changes something.
 	problem error
+
+	more []eventlog.Event
+	wake chan struct{}
 
 	pid     int
 	stopped func()
@@ -159,7 +166,7 @@ func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
 	l := node.Listing{Now: noon, Device: q.Device, DeviceName: "nas", Online: true, AsOf: noon, Path: q.Path}
 	switch {
 	case strings.HasSuffix(q.Path, "/empty"):
-	case q.Path == "/missing":
+	case strings.Contains(q.Path, "missing"):
 		return node.Listing{}, &node.Problem{Code: node.CodeNotFound, Message: "the catalogue has no /missing", Cause: "no location of nas holds it", Try: "peer locations"}
 	case q.After == "": // two pages
 		l.Entries, l.More = entries()[:2], true
@@ -296,6 +303,63 @@ func (f *fake) Metrics(context.Context) (metrics.Snapshot, error) {
 	return m.Snapshot(noon), nil
 }
 
+// eventLog is what the event log holds, oldest first.
+func eventLog() []eventlog.Event {
+	session, err := eventlog.ParseID("0199a4d2-1111-7222-8333-444455556666")
+	if err != nil {
+		panic(err)
+	}
+	var out []eventlog.Event
+	add := func(ago time.Duration, t eventlog.Type, severity eventlog.Severity, peer, summary, details string, id eventlog.ID) {
+		at := noon.Add(-ago)
+		out = append(out, eventlog.Event{DeviceID: laptopID, Seq: uint64(len(out) + 1), Timestamp: at, HLC: hlc.At(at), BootID: "b1", Type: t,
+			Category: t.Category(), Severity: severity, Summary: summary, Details: json.RawMessage(details), CorrelationID: id,
+			PeerDeviceID: peer, SchemaVersion: 1})
+	}
+	add(3*time.Hour, "node_started", eventlog.Info, "", "peer 0.1.0 started", `{}`, eventlog.ID{})
+	add(90*time.Minute, "peer_connected", eventlog.Info, nasID, "via lan, quic-v1, 2ms", `{"path":"lan"}`, eventlog.ID{})
+	add(89*time.Minute, "catch_up_session_started", eventlog.Debug, nasID, "41 changes behind", `{"behind":41}`, session)
+	add(88*time.Minute, "change_rejected", eventlog.Warning, atticID, "refused "+hostile, `{"reason":"schema"}`, session)
+	return out
+}
+
+func (f *fake) Events(_ context.Context, q eventlog.Query) ([]eventlog.Event, eventlog.Cursor, error) {
+	f.mu.Lock()
+	all := append(eventLog(), f.more...)
+	f.mu.Unlock()
+	if q.Desc {
+		slices.Reverse(all)
+	}
+	limit := min(q.Limit, 2) // small pages, so that turning them shows
+	out := []eventlog.Event{}
+	passed := q.Cursor == eventlog.Cursor{}
+	for _, e := range all {
+		if !passed {
+			passed = eventlog.After(e) == q.Cursor
+			continue
+		}
+		if !q.Matches(e) {
+			continue
+		}
+		if len(out) == limit {
+			return out, eventlog.After(out[limit-1]), nil
+		}
+		out = append(out, e)
+	}
+	return out, eventlog.Cursor{}, nil
+}
+
+func (f *fake) WatchEvents() (<-chan struct{}, func()) { return f.wake, func() {} }
+
+// happen logs one more event.
+func (f *fake) happen(summary string) {
+	f.mu.Lock()
+	f.more = append(f.more, eventlog.Event{DeviceID: laptopID, Seq: uint64(5 + len(f.more)), Timestamp: noon, HLC: hlc.At(noon) + hlc.Stamp(len(f.more)),
+		Type: "node_stopped", Category: eventlog.Lifecycle, Severity: eventlog.Info, Summary: summary, Details: json.RawMessage("{}"), SchemaVersion: 1})
+	f.mu.Unlock()
+	f.wake <- struct{}{}
+}
+
 // daemon's part of fake, for start.
 func (f *fake) Run(ctx context.Context) error {
 	<-ctx.Done()
@@ -351,7 +415,7 @@ func newHome(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
-	return &bench{t: t, home: home, fake: &fake{pid: 1 << 30}, env: map[string]string{"LANG": "C.UTF-8", "HOME": "/home/mia"}}
+	return &bench{t: t, home: home, fake: &fake{pid: 1 << 30, wake: make(chan struct{}, 1)}, env: map[string]string{"LANG": "C.UTF-8", "HOME": "/home/mia"}}
 }
 
 func (b *bench) app(out, err *bytes.Buffer) *app {

@@ -63,6 +63,11 @@ var shown = map[string]string{
 	"metrics-device":     "sync metrics --device nas",
 	"metrics-model":      "sync metrics --model entry",
 	"metrics-sections":   "sync metrics --state --errors",
+	"events":             "sync events --format table",
+	"events-filtered":    "sync events --since 2h --min-severity info --peer nas --order desc --format table",
+	"events-session":     "sync events --correlation-id 0199a4d2 --grep behind --format table",
+	"events-none":        "sync events --event-type store_error --format table",
+	"events-limited":     "sync events --limit 2 --format table",
 }
 
 func TestGolden(t *testing.T) {
@@ -76,6 +81,7 @@ func TestGolden(t *testing.T) {
 
 			// the same with --json: one document, nothing else on stdout
 			b = newBench(t)
+			line, _, _ := strings.Cut(line, " --format")
 			code2, doc, stderr := b.run(append(strings.Fields(line), "--json")...)
 			if code2 != code || stderr != "" {
 				t.Errorf("--json: exit %d, want %d; stderr %q", code2, code, stderr)
@@ -111,7 +117,7 @@ func one(t *testing.T, text string) map[string]any {
 	if s, _ := doc["schema"].(string); !strings.HasPrefix(s, "peer.") || !strings.HasSuffix(s, "/v1") {
 		t.Errorf("schema %q", s)
 	}
-	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen"} {
+	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen", "events"} {
 		if v, ok := doc[list]; ok && v == nil {
 			t.Errorf("%s is null", list)
 		}
@@ -123,6 +129,7 @@ func TestEmptyLists(t *testing.T) {
 	for line, list := range map[string]string{
 		"locations": "locations", "ls": "locations", "find nothing": "entries", "sync status": "sessions",
 		"status": "attention", "ls /empty": "entries", "sync now": "devices",
+		"sync events --event-type store_error": "events",
 	} {
 		b := newBench(t)
 		b.fake.empty = true

@@ -81,6 +81,10 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 	var all node.Listing
 	for {
 		page, err := c.List(ctx, q)
+		if whole, ok := resolved(device, q.Path); ok && err != nil && api.AsProblem(err).Code == node.CodeNotFound {
+			q.Path = whole
+			page, err = c.List(ctx, q)
+		}
 		if err != nil {
 			return err
 		}
@@ -118,6 +122,13 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 		a.hint("%s, %s", escape(all.DeviceName), fresh(all.Now, all.Online, all.AsOf))
 	}
 	return nil
+}
+
+// resolved returns the path of this device that path leads to through symbolic links, if it is another:
+// a location is known by the path without them.
+func resolved(device, path string) (string, bool) {
+	whole, err := filepath.EvalSymlinks(path)
+	return whole, err == nil && device == "" && whole != path
 }
 
 func modeText(e node.Entry) string {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"peerdex/api"
 )
 
@@ -13,7 +15,7 @@ type nodeConfig struct {
 	Home    string
 	Version string
 	Name    string
-	Listen  []string // multiaddrs
+	Listen  []multiaddr.Multiaddr
 	Pubsub  bool
 	Rescan  time.Duration
 	Log     *slog.Logger

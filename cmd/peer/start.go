@@ -73,9 +73,6 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 				return p, overlap(path, other)
 			}
 		}
-		if inside(p.paths.home, path) && p.paths.home == path {
-			return p, &node.Problem{Code: node.CodeFolderOverlap, Message: path + " is the data directory itself", Cause: "it changes with every change it records", Try: "name another folder"}
-		}
 		p.folders = append(p.folders, path)
 	}
 	if f.join != "" {
@@ -89,11 +86,14 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		}
 		p.join = &req
 	}
+	var listen []multiaddr.Multiaddr
 	for _, text := range f.listen {
-		if _, err := multiaddr.NewMultiaddr(text); err != nil {
+		ma, err := multiaddr.NewMultiaddr(text)
+		if err != nil {
 			return p, &node.Problem{Code: node.CodeBadAddress, Message: fmt.Sprintf("cannot listen on %q", text),
 				Cause: err.Error(), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
 		}
+		listen = append(listen, ma)
 	}
 	if f.pubsub != "on" && f.pubsub != "off" {
 		return p, &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("--pubsub %q is unknown", f.pubsub),
@@ -103,7 +103,7 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: f.listen, Pubsub: f.pubsub == "on", Rescan: f.rescan, Log: log}
+	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: f.pubsub == "on", Rescan: f.rescan, Log: log}
 	return p, nil
 }
 

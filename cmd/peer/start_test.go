@@ -166,6 +166,23 @@ func TestStartJoin(t *testing.T) {
 	}
 }
 
+// `peer ls` of a path through a symbolic link finds the folder as it is known.
+func TestLsThroughLink(t *testing.T) {
+	b := newBench(t)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "missing-link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := b.run("ls", link)
+	if log := b.fake.log(); code != 0 || !strings.HasPrefix(log, "list "+laptopID+" "+link+"\nlist "+laptopID+" "+dir) {
+		t.Errorf("exit %d, %s, %s", code, stderr, log)
+	}
+}
+
 // A join that is refused ends the start, before a folder was added.
 func TestStartJoinRefused(t *testing.T) {
 	b, _ := starter(t)

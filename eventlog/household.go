@@ -1,0 +1,186 @@
+package eventlog
+
+import (
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+)
+
+// LocationAdded: a folder of this device is indexed from now on.
+type LocationAdded struct {
+	Location string `json:"location"` // id
+	Name     string `json:"name"`
+	Path     string `json:"path"`
+}
+
+// LocationRemoved: a folder is indexed no more.
+type LocationRemoved struct {
+	Location string `json:"location"`
+	Name     string `json:"name"`
+	Files    int64  `json:"files"` // known when it was removed
+}
+
+// ScanStarted: a pass over a location began.
+type ScanStarted struct {
+	Location string `json:"location"`
+	Reason   string `json:"reason"`
+}
+
+// ScanCompleted: a whole pass over a location ended.
+type ScanCompleted struct {
+	Location  string `json:"location"`
+	Added     int64  `json:"added"`
+	Changed   int64  `json:"changed"`
+	Removed   int64  `json:"removed"`
+	Moved     int64  `json:"moved"`
+	Unchanged int64  `json:"unchanged"`
+	Ignored   int64  `json:"ignored"`
+	Errors    int64  `json:"errors"`
+}
+
+// ScanFailed: a pass ended early.
+type ScanFailed struct {
+	Location string `json:"location"`
+	Cause    string `json:"cause"`
+	Message  string `json:"message"`
+}
+
+// WatchDegraded: a location is only scanned from time to time.
+type WatchDegraded struct {
+	Location string `json:"location"`
+	Cause    string `json:"cause"` // limit, overflow, network_fs or error
+	Message  string `json:"message"`
+}
+
+// WatchRecovered: a location is watched again.
+type WatchRecovered struct {
+	Location string `json:"location"`
+}
+
+// DeviceInvited: a one-time secret was made.
+type DeviceInvited struct {
+	By      string `json:"by"`
+	Method  string `json:"method"`
+	Uses    int64  `json:"uses"`
+	ValidMS int64  `json:"valid_ms"`
+}
+
+// DeviceJoined: a device is a member now.
+type DeviceJoined struct {
+	Name   string `json:"name"`
+	OS     string `json:"os"`
+	By     string `json:"by"`
+	Method string `json:"method"`
+}
+
+// DeviceJoinRefused: a device could not prove that it was invited.
+type DeviceJoinRefused struct {
+	Reason       string `json:"reason"`
+	AddressClass string `json:"address_class"`
+	Repeats
+}
+
+// AuthFailed: somebody who is no member was turned away.
+type AuthFailed struct {
+	Reason       string `json:"reason"`
+	AddressClass string `json:"address_class"`
+	Repeats
+}
+
+// DiskLow: too little free space; nothing is written until there is more.
+type DiskLow struct {
+	FreeBytes int64 `json:"free_bytes"`
+	NeedBytes int64 `json:"need_bytes"`
+}
+
+// EventsDropped: events were lost. They had no number yet, so the numbers show no gap.
+type EventsDropped struct {
+	Count    int64  `json:"count"`
+	Reason   string `json:"reason"` // queue_full, store_error or encode_error
+	AfterSeq uint64 `json:"after_seq"`
+	FirstAt  string `json:"first_at"` // RFC 3339
+	LastAt   string `json:"last_at"`
+}
+
+// EventsPruned: events were removed by retention.
+type EventsPruned struct {
+	Count       int64            `json:"count"`
+	Reason      string           `json:"reason"` // age or size
+	PerSeverity map[string]int64 `json:"per_severity"`
+	FirstSeq    uint64           `json:"first_seq"`
+	LastSeq     uint64           `json:"last_seq"`
+}
+
+func (LocationAdded) Type() Type     { return "location_added" }
+func (LocationRemoved) Type() Type   { return "location_removed" }
+func (ScanStarted) Type() Type       { return "scan_started" }
+func (ScanCompleted) Type() Type     { return "scan_completed" }
+func (ScanFailed) Type() Type        { return "scan_failed" }
+func (WatchDegraded) Type() Type     { return "watch_degraded" }
+func (WatchRecovered) Type() Type    { return "watch_recovered" }
+func (DeviceInvited) Type() Type     { return "device_invited" }
+func (DeviceJoined) Type() Type      { return "device_joined" }
+func (DeviceJoinRefused) Type() Type { return "device_join_refused" }
+func (AuthFailed) Type() Type        { return "auth_failed" }
+func (DiskLow) Type() Type           { return "disk_low" }
+func (EventsDropped) Type() Type     { return "events_dropped" }
+func (EventsPruned) Type() Type      { return "events_pruned" }
+
+func (d LocationAdded) Summary() string { return fmt.Sprintf("%s: %s", d.Name, d.Path) }
+
+func (d LocationRemoved) Summary() string {
+	return fmt.Sprintf("%s with %s", d.Name, plural(d.Files, "file"))
+}
+
+func (d ScanStarted) Summary() string { return d.Location + ": " + d.Reason }
+
+func (d ScanCompleted) Summary() string {
+	return fmt.Sprintf("%s: %s added, %s changed, %s removed, %s moved, %s unchanged, %s ignored, %s", d.Location,
+		humanize.Comma(d.Added), humanize.Comma(d.Changed), humanize.Comma(d.Removed), humanize.Comma(d.Moved),
+		humanize.Comma(d.Unchanged), humanize.Comma(d.Ignored), plural(d.Errors, "error"))
+}
+
+func (d ScanFailed) Summary() string     { return join(d.Location+": "+d.Cause, d.Message) }
+func (d WatchDegraded) Summary() string  { return join(d.Location+": "+d.Cause, d.Message) }
+func (d WatchRecovered) Summary() string { return d.Location + " is watched again" }
+
+func (d DeviceInvited) Summary() string {
+	return fmt.Sprintf("by %s through %s, %s, valid for %v", d.By, d.Method, plural(d.Uses, "use"), milliseconds(d.ValidMS))
+}
+
+func (d DeviceJoined) Summary() string {
+	return fmt.Sprintf("%s (%s) by %s through %s", d.Name, d.OS, d.By, d.Method)
+}
+
+func (d DeviceJoinRefused) Summary() string {
+	return fmt.Sprintf("%s, from a %s address%s", d.Reason, d.AddressClass, d.Repeats)
+}
+
+func (d AuthFailed) Summary() string {
+	return fmt.Sprintf("%s, from a %s address%s", d.Reason, d.AddressClass, d.Repeats)
+}
+
+func (d DiskLow) Summary() string {
+	return fmt.Sprintf("%s free, %s needed", size(d.FreeBytes), size(d.NeedBytes))
+}
+
+func (d EventsDropped) Summary() string {
+	return fmt.Sprintf("%s lost: %s", plural(d.Count, "event"), d.Reason)
+}
+
+func (d EventsPruned) Summary() string {
+	return fmt.Sprintf("%s removed by %s: %s", plural(d.Count, "event"), d.Reason, list(d.PerSeverity))
+}
+
+func (d DeviceJoinRefused) repeatKey() string { return d.Reason + " " + d.AddressClass }
+func (d AuthFailed) repeatKey() string        { return d.Reason + " " + d.AddressClass }
+
+func (d DeviceJoinRefused) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}
+
+func (d AuthFailed) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}

@@ -1,0 +1,67 @@
+package eventlog
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// PeerConnected: a session with a device of the library is up.
+type PeerConnected struct {
+	Path         string  `json:"path"`      // lan, direct, holepunched or relayed
+	Transport    string  `json:"transport"` // tcp or quic-v1
+	RTTMS        float64 `json:"rtt_ms"`
+	AddressClass string  `json:"address_class"` // loopback, private or public
+	Outbound     bool    `json:"outbound"`      // we dialled
+	Flaps        int64   `json:"flaps"`         // connects this event stands for, if they were more than three in ten minutes
+}
+
+// PeerDisconnected: the session ended.
+type PeerDisconnected struct {
+	ReasonCode  string `json:"reason_code"`
+	ConnectedMS int64  `json:"connected_ms"`
+}
+
+// AddressResult is what came of dialling one address.
+type AddressResult struct {
+	Address string `json:"address"` // multiaddr
+	Result  string `json:"result"`
+}
+
+// PeerConnectionFailed: no address of a device answered.
+type PeerConnectionFailed struct {
+	Reason    string          `json:"reason"` // timeout, refused, unauthorized, no_address, rate_limited or error
+	Addresses []AddressResult `json:"addresses"`
+	Repeats
+}
+
+func (PeerConnected) Type() Type        { return "peer_connected" }
+func (PeerDisconnected) Type() Type     { return "peer_disconnected" }
+func (PeerConnectionFailed) Type() Type { return "peer_connection_failed" }
+
+func (d PeerConnected) Summary() string {
+	s := fmt.Sprintf("via %s, %s, %s", d.Path, d.Transport, time.Duration(d.RTTMS*float64(time.Millisecond)).Round(10*time.Microsecond))
+	if d.Flaps > 0 {
+		s += fmt.Sprintf(", unstable: %d connects", d.Flaps)
+	}
+	return s
+}
+
+func (d PeerDisconnected) Summary() string {
+	return fmt.Sprintf("%s, after %v", d.ReasonCode, milliseconds(d.ConnectedMS).Round(time.Millisecond))
+}
+
+func (d PeerConnectionFailed) Summary() string {
+	results := make([]string, 0, len(d.Addresses))
+	for _, a := range d.Addresses {
+		results = append(results, a.Address+" "+a.Result)
+	}
+	return join(d.Reason, strings.Join(results, ", ")) + d.Repeats.String()
+}
+
+func (d PeerConnectionFailed) repeatKey() string { return d.Reason }
+
+func (d PeerConnectionFailed) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}
