@@ -433,7 +433,7 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		}
 		jobs, whole := l.dirty()
 		if shaken || whole {
-			if f := l.disk.stat(l.folder, true); f.err != nil || f.id != l.rootID {
+			if f := l.disk.stat(l.folder, true); f.err != nil || f.id != l.rootID || l.tree.at(root).flags&flagUnread != 0 {
 				return nil, nil
 			}
 		}
@@ -447,9 +447,6 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		}
 		l.counted(p.counts)
 		l.backlog.set(l.id, 0)
-		if l.tree.at(root).flags&flagUnread != 0 {
-			return nil, nil
-		}
 	}
 }
 

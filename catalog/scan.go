@@ -63,7 +63,10 @@ type listing struct {
 func (l *location) look(j job) *listing {
 	out := &listing{job: j, rules: j.up}
 	path := j.place.path
-	l.watch.add(j.node, path) // before the listing, so that no change falls between
+	l.watch.add(j.node, path, func() bool { // before the listing, so that no change falls between
+		f := l.disk.stat(path, j.place.link)
+		return f.err == nil && f.id == j.place.id
+	})
 	if len(j.names) == 0 {
 		text, err := l.disk.read(inside(path, IgnoreFile), maxIgnoreFile)
 		switch {
@@ -210,7 +213,15 @@ func (p *pass) apply(ctx context.Context, r *listing) error {
 		p.unreadable(join(r.rel, IgnoreFile), r.ruleErr)
 	}
 	if gone(r.err) {
-		return nil // the directory above tells what became of it
+		// The directory above tells what became of it. It may even be back by then, with all that was to
+		// be looked at in it: unlisted, it is entered again when it is seen.
+		nd.flags |= flagUnread
+		if r.node != root {
+			p.l.watch.mark(nd.parent)
+		} else {
+			p.l.watch.shake()
+		}
+		return nil
 	}
 	if len(r.names) == 0 {
 		p.l.setRules(r.node, r.up, r.rules)
@@ -405,11 +416,50 @@ func (p *pass) update(ctx context.Context, r *listing, n uint32, f *found, repla
 		if err := p.put(ctx, n, f); err != nil {
 			return err
 		}
+		if err := p.links(ctx, n, f); err != nil {
+			return err
+		}
 	} else {
 		p.counts.Unchanged++
 	}
 	if f.kind == record.Directory && (r.deep || replaced || changed || nd.flags&flagUnread != 0 || p.l.watch.lacks(n)) {
 		p.descend(r, n, f, r.deep || replaced)
+	}
+	return nil
+}
+
+// links brings the other names of a changed file up to date: a change through one name is reported for
+// that name alone.
+func (p *pass) links(ctx context.Context, n uint32, f *found) error {
+	t := p.l.tree
+	if f.kind == record.Directory || f.id.ino == 0 {
+		return nil
+	}
+	var others []uint32
+	dev := t.at(n).dev
+	t.byIno.find(inoHash(dev, f.id.ino), func(m uint32) bool {
+		if nd := t.at(m); m != n && nd.dev == dev && nd.ino == f.id.ino && nd.kind == f.kind &&
+			(nd.mode != f.mode || nd.size != t.sizeOf(f) || nd.mtime != f.mtime) {
+			others = append(others, m)
+		}
+		return false
+	})
+	for _, m := range others {
+		rel, ok := t.rel(m)
+		if !ok {
+			continue
+		}
+		g := p.l.disk.stat(p.l.path(rel), false)
+		if g.err != nil || g.id != f.id {
+			continue // its directory will be looked at
+		}
+		nd := t.at(m)
+		g.name, g.target = string(t.nameOf(nd)), f.target
+		p.set(nd, &g, t.sizeOf(&g))
+		p.counts.Changed++
+		if err := p.put(ctx, m, &g); err != nil {
+			return err
+		}
 	}
 	return nil
 }

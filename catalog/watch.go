@@ -23,6 +23,8 @@ type dirt struct {
 type watches struct {
 	open func() (*fsnotify.Watcher, error)
 
+	adding sync.Mutex // held from the look at a path until it is watched; taken before mu
+
 	mu      sync.Mutex // guards the fields below
 	w       *fsnotify.Watcher
 	byPath  map[string]uint32
@@ -148,15 +150,27 @@ func (s *watches) soil(n uint32, name string) {
 	}
 }
 
-// add watches the directory of a node. Where watching is not possible at all, failed says why; a single
-// directory that cannot be watched cannot be listed either, and is reported by whoever lists it.
-func (s *watches) add(n uint32, path string) {
+// add watches the directory of a node, if it is still what lies at path: a job may be older than a move.
+// Where watching is not possible at all, broken says why; a single directory that cannot be watched cannot
+// be listed either, and is reported by whoever lists it.
+func (s *watches) add(n uint32, path string, still func() bool) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
 	s.mu.Lock()
 	w := s.w
-	_, has := s.byNode[n]
-	if w == nil || has || s.broken() != nil {
+	has := s.byNode[n] == path
+	s.mu.Unlock()
+	if w == nil || has || s.broken() != nil || !still() {
+		return
+	}
+	s.mu.Lock()
+	if s.w != w {
 		s.mu.Unlock()
 		return
+	}
+	s.drop(n)
+	if other, ok := s.byPath[path]; ok { // moved on, as a pass to come will find
+		s.drop(other)
 	}
 	s.byPath[path], s.byNode[n] = n, path
 	s.mu.Unlock()
@@ -165,12 +179,11 @@ func (s *watches) add(n uint32, path string) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.w != w {
-		return
+	if s.w == w && s.byNode[n] == path {
+		delete(s.byNode, n)
+		delete(s.byPath, path)
 	}
-	delete(s.byNode, n)
-	delete(s.byPath, path)
+	s.mu.Unlock()
 	if watchCause(err) != "" {
 		s.fault(err)
 	}
@@ -182,6 +195,16 @@ func (s *watches) lacks(n uint32) bool {
 	defer s.mu.Unlock()
 	_, has := s.byNode[n]
 	return s.w != nil && s.broken() == nil && !has
+}
+
+// mark asks for a listing of the directory n in a pass to come.
+func (s *watches) mark(n uint32) {
+	s.mu.Lock()
+	if s.w != nil {
+		s.soil(n, "")
+	}
+	s.mu.Unlock()
+	s.signal()
 }
 
 // shake asks for a look at the folder itself.

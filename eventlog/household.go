@@ -23,7 +23,6 @@ type LocationRemoved struct {
 // ScanStarted: a pass over a location began.
 type ScanStarted struct {
 	Location string `json:"location"`
-	Reason   string `json:"reason"`
 }
 
 // ScanCompleted: a whole pass over a location ended.
@@ -132,7 +131,7 @@ func (d LocationRemoved) Summary() string {
 	return fmt.Sprintf("%s with %s", d.Name, plural(d.Files, "file"))
 }
 
-func (d ScanStarted) Summary() string { return d.Location + ": " + d.Reason }
+func (d ScanStarted) Summary() string { return d.Location }
 
 func (d ScanCompleted) Summary() string {
 	return fmt.Sprintf("%s: %s added, %s changed, %s removed, %s moved, %s unchanged, %s ignored, %s", d.Location,

@@ -154,5 +154,6 @@ func (c *Clock) Last() Stamp {
 	return c.last
 }
 
-// Drift returns how far the clock runs ahead of the wall clock; negative after a pause.
-func (c *Clock) Drift() time.Duration { return c.Last().Time().Sub(c.wall()) }
+// Drift returns how far the next stamp would run ahead of the wall clock: zero unless others' clocks, or a
+// step back of this one, have pushed it.
+func (c *Clock) Drift() time.Duration { return max(0, c.Last().Time().Sub(c.wall())) }

@@ -87,24 +87,31 @@ type DeviceView struct {
 
 // LocationView is one indexed folder of any device.
 type LocationView struct {
-	ID         string          `json:"id"` // hex of record.LocationID
-	Device     string          `json:"device"`
-	DeviceName string          `json:"device_name"`
-	Self       bool            `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
-	Name       string          `json:"name"`
-	Path       string          `json:"path"`
-	Files      uint64          `json:"files"`
-	Dirs       uint64          `json:"dirs"`
-	Bytes      uint64          `json:"bytes"`
-	Online     bool            `json:"online"`           // the device is connected, or this one
-	AsOf       time.Time       `json:"as_of,omitzero"`   // stamp of the head the figures come from
-	State      string          `json:"state,omitempty"`  // "scanning", "watching", "polling" or "gone"
-	Cause      string          `json:"cause,omitempty"`  // why it is polling or gone
-	Ignore     []string        `json:"ignore,omitempty"` // patterns given when it was added
-	Ignored    uint64          `json:"ignored"`          // entries left out at the last scan
-	Unreadable uint64          `json:"unreadable"`       // paths that could not be read at the last scan
-	LastScan   time.Time       `json:"last_scan,omitzero"`
-	ScanTook   metrics.Seconds `json:"scan_seconds"` // duration of the last scan
+	ID         string           `json:"id"` // hex of record.LocationID
+	Device     string           `json:"device"`
+	DeviceName string           `json:"device_name"`
+	Self       bool             `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
+	Name       string           `json:"name"`
+	Path       string           `json:"path"`
+	Files      uint64           `json:"files"`
+	Dirs       uint64           `json:"dirs"`
+	Bytes      uint64           `json:"bytes"`
+	Online     bool             `json:"online"`                       // the device is connected, or this one
+	AsOf       time.Time        `json:"as_of,omitzero"`               // stamp of the head the figures come from
+	State      string           `json:"state,omitempty"`              // "scanning", "watching", "polling" or "gone"
+	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
+	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
+	Ignored    uint64           `json:"ignored"`                      // entries left out at the last scan
+	Unreadable uint64           `json:"unreadable"`                   // paths that could not be read at the last scan
+	Samples    []UnreadableView `json:"unreadable_samples,omitempty"` // the first of those
+	LastScan   time.Time        `json:"last_scan,omitzero"`
+	ScanTook   metrics.Seconds  `json:"scan_seconds"` // duration of the last scan
+}
+
+// UnreadableView is a path below a location that could not be read.
+type UnreadableView struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
 }
 
 // AddRequest names a folder to index.

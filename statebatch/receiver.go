@@ -30,6 +30,8 @@ type Receiver struct {
 	Now   func() time.Time
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
+	// Paused reports whether a person has paused sync: pushes are answered with Busy.
+	Paused func() bool
 }
 
 // Serve answers one peer's pushes until it closes the stream. It blocks.
@@ -88,6 +90,9 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
+	if r.Paused != nil && r.Paused() {
+		return protocol.Busy, store.Result{}, nil
+	}
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}

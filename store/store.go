@@ -303,6 +303,43 @@ func (s *Store) Counts(id feed.ID) Counts {
 	return Counts{}
 }
 
+// Size returns the bytes on disk: of the sorted tables and of the value log, which stays all but empty.
+// Badger reckons them about once a minute. Zero on other engines.
+func (s *Store) Size() (lsm, log int64) {
+	if e, ok := s.eng.(*engine); ok {
+		return e.db.Size()
+	}
+	return 0, 0
+}
+
+// MissingParents returns how many distinct folders are awaited by entries that came without them.
+func (s *Store) MissingParents() (parents int) {
+	s.mu.Lock()
+	var nums []num
+	for _, r := range s.rows {
+		if r.counts.Orphans > 0 {
+			nums = append(nums, r.num)
+		}
+	}
+	s.mu.Unlock()
+	for _, n := range nums {
+		var last record.EntryID
+		err := s.eng.View(func(r kv.Reader) error {
+			return r.ScanKeys(n.key(famOrphan, 0), nil, func(k []byte) error {
+				if parent := record.EntryID(k[5:21]); parent != last {
+					last = parent
+					parents++
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			s.cfg.Log.Warn("missing parents not counted", "err", err)
+		}
+	}
+	return parents
+}
+
 // Frozen reports whether own feeds may no longer be written (rule 16).
 func (s *Store) Frozen() bool {
 	s.mu.Lock()

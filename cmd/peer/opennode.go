@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
+
+	"peerdex/node"
 )
 
-// openNode is the one place where the command line meets package node:
-//
-//	return node.Open(ctx, node.Config{Home: cfg.Home, Name: cfg.Name, …})
-func openNode(context.Context, nodeConfig) (daemon, error) {
-	return nil, errors.New("package node is not linked into this build")
+// openNode is the one place where the command line meets package node.
+func openNode(_ context.Context, cfg nodeConfig) (daemon, error) {
+	return node.Open(node.Config{Home: cfg.Home, Listen: cfg.Listen, Name: cfg.Name, Pubsub: cfg.Pubsub, Rescan: cfg.Rescan, Version: cfg.Version, Log: cfg.Log})
 }

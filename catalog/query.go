@@ -1,0 +1,162 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// ErrNotFound is returned, wrapped with the path, for what no catalogue lists.
+var ErrNotFound = errors.New("not in the catalogue")
+
+// Item is one entry with where it belongs.
+type Item struct {
+	Location Location
+	File     record.File // the zero ID: the location itself
+	Path     string      // on its device
+	Lost     bool        // its parents are not all known, so Path begins at LostMark
+}
+
+// LostMark stands in a path for parents that are not known, as when a feed has not come in completely.
+const LostMark = "(parent unknown)"
+
+// SplitDevice takes "device:path" apart. ok is false for a path without a device, which is one on this
+// device: one that is absolute, begins with a dot, or has a slash before its first colon.
+func SplitDevice(text string) (device, path string, ok bool) {
+	device, path, ok = strings.Cut(text, ":")
+	if !ok || device == "" || strings.ContainsAny(device, `/\`) || strings.HasPrefix(device, ".") || filepath.IsAbs(text) {
+		return "", text, false
+	}
+	return device, path, true
+}
+
+// slashed returns a path with slashes if it is one of Windows, where both kinds part names.
+func slashed(path string) string {
+	if len(path) > 1 && path[1] == ':' || strings.HasPrefix(path, `\\`) {
+		return strings.ReplaceAll(path, `\`, "/")
+	}
+	return path
+}
+
+// within returns the names that lead from folder to path; false if path is not there.
+func within(path, folder string) ([]string, bool) {
+	path, folder = strings.TrimRight(slashed(path), "/"), strings.TrimRight(slashed(folder), "/")
+	rest, ok := strings.CutPrefix(path, folder)
+	if !ok || rest != "" && rest[0] != '/' {
+		return nil, false
+	}
+	return strings.FieldsFunc(rest, func(r rune) bool { return r == '/' }), true
+}
+
+// Resolve returns what lies at a path on a device: an absolute path, or the name of a location with
+// names below it. It returns ErrNotFound for a path that is in no location, or not in its catalogue.
+func (c *Catalog) Resolve(device record.DeviceID, path string) (Item, error) {
+	all, err := c.Locations()
+	if err != nil {
+		return Item{}, err
+	}
+	for _, l := range all {
+		if l.Owner != device {
+			continue
+		}
+		names, ok := within(path, l.Path)
+		if !ok {
+			names, ok = within(path, l.Name)
+		}
+		if ok {
+			return c.descend(l, path, names)
+		}
+	}
+	return Item{}, fmt.Errorf("%q: %w", path, ErrNotFound)
+}
+
+// descend follows names from the location down.
+func (c *Catalog) descend(l Location, path string, names []string) (Item, error) {
+	item := Item{Location: l, Path: l.Path, File: record.File{Kind: record.Directory}}
+	for _, name := range names {
+		var child record.EntryID
+		err := c.feeds.Children(l.Feed(), item.File.ID, name, func(have string, id record.EntryID) error {
+			if have == name {
+				child = id
+			}
+			return kv.Stop
+		})
+		if err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+			return Item{}, err
+		}
+		f, ok, err := c.file(l.Feed(), child)
+		if err != nil {
+			return Item{}, err
+		}
+		if !ok {
+			return Item{}, fmt.Errorf("%q: %w", path, ErrNotFound)
+		}
+		item.File, item.Path = f, under(item.Path, name)
+	}
+	return item, nil
+}
+
+// under puts a name below a path in the manner of the path.
+func under(dir, name string) string {
+	sep := "/"
+	if slashed(dir) != dir {
+		sep = `\`
+	}
+	if strings.HasSuffix(dir, sep) {
+		return dir + name
+	}
+	return dir + sep + name
+}
+
+// file returns a live entry.
+func (c *Catalog) file(id feed.ID, e record.EntryID) (record.File, bool, error) {
+	if e == (record.EntryID{}) {
+		return record.File{}, false, nil
+	}
+	row, ok, err := c.feeds.Entry(id, e[:])
+	if err != nil || !ok {
+		return record.File{}, false, err
+	}
+	rec, err := record.Decode(row.Key, row.Record)
+	f, isFile := rec.(record.File)
+	return f, err == nil && isFile, nil // a record of a newer version is shown to nobody
+}
+
+// List returns up to limit entries of a directory that Resolve found, sorted by the bytes of their
+// names, after the name after; limit 0 returns all.
+func (c *Catalog) List(dir Item, after string, limit int) ([]Item, error) {
+	var (
+		ids []record.EntryID
+		out []Item
+	)
+	id := dir.Location.Feed()
+	err := c.feeds.Children(id, dir.File.ID, after, func(name string, child record.EntryID) error {
+		if after != "" && name <= after {
+			return nil
+		}
+		if limit > 0 && len(ids) == limit {
+			return kv.Stop
+		}
+		ids = append(ids, child)
+		return nil
+	})
+	if err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+		return nil, err
+	}
+	for _, child := range ids {
+		f, ok, err := c.file(id, child)
+		if err != nil {
+			return nil, err
+		}
+		if ok { // else it went away in between
+			out = append(out, Item{Location: dir.Location, File: f, Path: under(dir.Path, f.Name), Lost: dir.Lost})
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,183 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/member"
+)
+
+// home is the device's data folder:
+//
+//	identity.key   the device's Ed25519 seed in hex, 0600
+//	root.key       the library's root seed in hex, 0600; only where the library was made
+//	library.json   which library, and this device's certificates
+//	clock          the stamp below which none is issued again (package hlc)
+//	marker         highest durable seqs, outside the store (package store)
+//	store/         Badger
+type home string
+
+func (h home) path(name string) string { return filepath.Join(string(h), name) }
+
+// library is what library.json holds.
+type library struct {
+	ID    string   `json:"library"`  // hex of feed.LibraryID
+	Root  string   `json:"root_key"` // hex of the root public key
+	Certs []string `json:"certs"`    // hex; of this device and of whom it knew when it was written
+}
+
+// open makes the folder if need be and refuses one that others can read.
+func (h home) open() error {
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("make home: %w", err)
+	}
+	return nil
+}
+
+// key reads an Ed25519 key, making it if there is none and create says so.
+func (h home) key(name string, create bool) (ed25519.PrivateKey, error) {
+	b, err := os.ReadFile(h.path(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		seed := make([]byte, ed25519.SeedSize)
+		rand.Read(seed)
+		if err := h.write(name, []byte(hex.EncodeToString(seed)+"\n")); err != nil {
+			return nil, err
+		}
+		return ed25519.NewKeyFromSeed(seed), nil
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	seed, err := hex.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("read %s: not a key of %d bytes in hex", h.path(name), ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// write replaces a file durably: whole or not at all.
+func (h home) write(name string, data []byte) (err error) {
+	tmp, err := os.CreateTemp(string(h), name+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", name, errors.Join(err, os.Remove(tmp.Name())))
+		}
+	}()
+	if err = tmp.Chmod(0o600); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), h.path(name)); err != nil {
+		return err
+	}
+	return syncDir(string(h))
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || runtime.GOOS == "windows" {
+		err = nil // Windows has no such call, and no need
+	}
+	return errors.Join(err, d.Close())
+}
+
+// clock returns the device's clock, which keeps its bound in a file of its own: it is asked for stamps
+// inside the store's transactions.
+func (h home) clock() (*hlc.Clock, error) {
+	var floor hlc.Stamp
+	b, err := os.ReadFile(h.path("clock"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("read clock bound: %w", err)
+	default:
+		if floor, err = hlc.Parse(strings.TrimSpace(string(b))); err != nil {
+			return nil, fmt.Errorf("read %s: %w", h.path("clock"), err)
+		}
+	}
+	return hlc.NewClock(time.Now, floor, func(bound hlc.Stamp) error {
+		return h.write("clock", []byte(bound.String()+"\n"))
+	}), nil
+}
+
+// remove deletes a file durably; one that is not there is no error.
+func (h home) remove(name string) error {
+	if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return syncDir(string(h))
+}
+
+// loadLibrary returns the library this home belongs to; false if it has none yet.
+func (h home) loadLibrary() (lib belonging, ok bool, err error) {
+	b, err := os.ReadFile(h.path("library.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return lib, false, nil
+	}
+	if err != nil {
+		return lib, false, fmt.Errorf("read library: %w", err)
+	}
+	var f library
+	if err := json.Unmarshal(b, &f); err != nil {
+		return lib, false, fmt.Errorf("read %s: %w", h.path("library.json"), err)
+	}
+	root, err := hex.DecodeString(f.Root)
+	if err != nil || len(root) != ed25519.PublicKeySize {
+		return lib, false, fmt.Errorf("read %s: root key %q is no key", h.path("library.json"), f.Root)
+	}
+	lib = belonging{id: member.LibraryOf(root), root: root}
+	for _, text := range f.Certs {
+		raw, err := hex.DecodeString(text)
+		if err != nil {
+			return lib, false, fmt.Errorf("read %s: certificate: %w", h.path("library.json"), err)
+		}
+		c, err := member.Parse(raw)
+		if err != nil {
+			return lib, false, fmt.Errorf("read %s: certificate: %w", h.path("library.json"), err)
+		}
+		lib.certs = append(lib.certs, c)
+	}
+	return lib, true, nil
+}
+
+func (h home) saveLibrary(lib belonging) error {
+	f := library{ID: hex.EncodeToString(lib.id[:]), Root: hex.EncodeToString(lib.root)}
+	for _, c := range lib.certs {
+		f.Certs = append(f.Certs, hex.EncodeToString(c.Append(nil)))
+	}
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write library: %w", err)
+	}
+	return h.write("library.json", append(b, '\n'))
+}
+
+// belonging says which library a device is in and by which certificates.
+type belonging struct {
+	id    feed.LibraryID
+	root  ed25519.PublicKey
+	certs []member.Cert
+}

@@ -1,0 +1,246 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+const (
+	measureEvery = 5 * time.Second
+	inviteEvery  = time.Second // a closed pairing window is closed within this
+	collectEvery = time.Hour
+	collectLeast = 1000 // tombstones of a location before collecting them pays
+
+	// orphanAfter is how long a feed may stay unsettled, with nobody to complete it, before it may settle
+	// below its floor (rule 17).
+	orphanAfter = 7 * 24 * time.Hour
+)
+
+// keepUp reacts to every durable change of heads and registers.
+func (n *Node) keepUp(ctx context.Context) error {
+	wake, cancel := n.store.Watch()
+	defer cancel()
+	var seen map[feed.ID]uint64
+	for {
+		now := n.deviceFeeds()
+		if !maps.Equal(seen, now) {
+			seen = now
+			if err := n.refresh(); err != nil {
+				return err
+			}
+		}
+		n.wake()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// deviceFeeds returns how far each device feed is: registers change only with one of them.
+func (n *Node) deviceFeeds() map[feed.ID]uint64 {
+	out := map[feed.ID]uint64{}
+	for _, st := range n.store.States() {
+		if st.Feed.IsDevice() {
+			out[st.Feed] = st.Count<<32 ^ st.Floor.Seq
+			if st.Cursor != nil {
+				out[st.Feed] ^= st.Cursor.Seq << 16
+			}
+		}
+	}
+	return out
+}
+
+// housekeep measures, publishes changed addresses, closes the pairing window, deletes what was dropped
+// and collects tombstones.
+func (n *Node) housekeep(ctx context.Context) error {
+	addrs, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
+	if err != nil {
+		return fmt.Errorf("watch own addresses: %w", err)
+	}
+	defer addrs.Close()
+	measure, invites, collect := time.NewTicker(measureEvery), time.NewTicker(inviteEvery), time.NewTicker(collectEvery)
+	defer measure.Stop()
+	defer invites.Stop()
+	defer collect.Stop()
+	for {
+		var err error
+		select {
+		case <-addrs.Out():
+			err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: n.addrs()})
+		case now := <-measure.C:
+			n.measure(now)
+			err = errors.Join(n.reap(ctx), n.reviewOrphans(now))
+		case now := <-invites.C:
+			err = n.reviewInvites(now)
+		case <-collect.C:
+			err = n.collect()
+		case <-ctx.Done():
+			return nil
+		}
+		switch {
+		case errors.Is(err, store.ErrFrozen):
+		case errors.Is(err, store.ErrNoSpace):
+			n.noteNoSpace(err)
+		case err != nil && ctx.Err() == nil:
+			return err
+		}
+	}
+}
+
+// reap takes dropped feeds off the disk, a little at a time.
+func (n *Node) reap(ctx context.Context) error {
+	for ctx.Err() == nil {
+		more, err := n.store.Reap()
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect drops the tombstones of own locations where they have become many (rule 3).
+func (n *Node) collect() error {
+	for _, st := range n.store.States() {
+		counts := n.store.Counts(st.Feed)
+		if st.Feed.Device != n.self || st.Feed.IsDevice() || st.Settled == nil ||
+			counts.Tombstones < collectLeast || counts.Tombstones < st.Count/4 {
+			continue
+		}
+		err := kv.ErrTooBig
+		for seq := st.Settled.Seq; errors.Is(err, kv.ErrTooBig) && seq > st.Settled.GC; seq = (seq + st.Settled.GC) / 2 {
+			_, err = n.store.Collect(st.Feed, seq)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reviewOrphans finds feeds that have been unsettled for a week because nobody alive can complete them,
+// and lets them settle at the highest head that somebody is settled at, or at nothing (rule 17).
+func (n *Node) reviewOrphans(now time.Time) error {
+	var alone []feed.State
+	n.mu.Lock()
+	for _, st := range n.store.States() {
+		stuck := st.Settled == nil && st.Count > 0 && n.follow[st.Feed] && st.Feed.Device != n.self
+		for d, p := range n.peers {
+			info, ok := p.heads[st.Feed]
+			stuck = stuck && !n.canServe(d, st) && !(d == st.Feed.Device && p.session != nil && ok && info.Settled != nil)
+		}
+		if !stuck {
+			delete(n.stuck, st.Feed)
+			delete(n.orphans, st.Feed)
+			continue
+		}
+		since, ok := n.stuck[st.Feed]
+		if !ok {
+			n.stuck[st.Feed] = now
+			continue
+		}
+		if now.Sub(since) >= orphanAfter {
+			n.orphans[st.Feed] = true
+			someone := false
+			for d := range n.peers {
+				someone = someone || n.canServe(d, st)
+			}
+			if !someone {
+				alone = append(alone, st)
+			}
+		}
+	}
+	n.mu.Unlock()
+	for _, st := range alone {
+		_, err := n.store.Orphan(st.Feed, func(tx kv.Tx, res *store.Result) error {
+			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: "nobody settled was reachable for a week"})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteNoSpace says that writing has stopped, and why, as long as it lasts.
+func (n *Node) noteNoSpace(err error) {
+	n.metrics.Error("database", "", err.Error(), time.Now())
+	n.events.Add(eventlog.StoreError{Op: "write", Code: "disk_full", Message: err.Error()})
+}
+
+// measure brings the gauges up to date that nothing else moves when it happens.
+func (n *Node) measure(now time.Time) {
+	n.metrics.HLC(n.clock.Drift(), n.clock.Last().Counter())
+	lsm, log := n.store.Size()
+	n.metrics.StoreSize(lsm, log)
+	states := map[feed.ID]feed.State{}
+	var (
+		entries, registers, tombstones, orphans uint64
+		files                                   = map[record.DeviceID]store.Counts{}
+	)
+	for _, st := range n.store.States() {
+		states[st.Feed] = st
+		c := n.store.Counts(st.Feed)
+		entries += c.Files + c.Dirs
+		registers += c.Registers
+		tombstones += c.Tombstones
+		orphans += c.Orphans
+		sum := files[st.Feed.Device]
+		sum.Files, sum.Bytes = sum.Files+c.Files, sum.Bytes+c.Bytes
+		files[st.Feed.Device] = sum
+	}
+	n.metrics.CatalogRecords("entry", int(entries))
+	n.metrics.CatalogRecords("register", int(registers))
+	n.metrics.CatalogTombstones(int(tombstones))
+	n.metrics.StuckChanges(int(orphans), n.store.MissingParents())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, d := range slices.Concat(n.set.Members()) {
+		n.metrics.CatalogFiles(d.Short(), int(files[d].Files), int64(files[d].Bytes))
+		if st := states[feed.ID{Device: d}]; st.Settled != nil && !st.Settled.IsGenesis() {
+			n.metrics.Watermark(d.Short(), "shared", st.Settled.Stamp.Time())
+		}
+		var newest time.Time
+		for id, st := range states {
+			if id.Device == d && !id.IsDevice() && st.Settled != nil && !st.Settled.IsGenesis() && st.Settled.Stamp.Time().After(newest) {
+				newest = st.Settled.Stamp.Time()
+			}
+		}
+		if !newest.IsZero() {
+			n.metrics.Watermark(d.Short(), "state", newest)
+		}
+		if p := n.peers[d]; p != nil && p.told {
+			in, out := n.lags(p, states)
+			n.metrics.Lag(d.Short(), in, out)
+			for id, info := range p.heads {
+				st := states[id]
+				if st.Settled == nil || info.Settled == nil || st.Settled.Seq != info.Settled.Seq {
+					continue
+				}
+				if st.Settled.Same(*info.Settled) && n.compared[compareKey{d, id}] != st.Settled.Seq {
+					n.compared[compareKey{d, id}] = st.Settled.Seq
+					n.metrics.DigestCheck(d.Short(), "match")
+				}
+			}
+		}
+	}
+}
+
+// compareKey names a comparison of Merkle roots with a peer.
+type compareKey struct {
+	device record.DeviceID
+	feed   feed.ID
+}

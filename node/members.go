@@ -1,0 +1,207 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/member"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// found makes a library of which this device is the first member and admin.
+func (n *Node) found() belonging {
+	root := n.root.Public().(ed25519.PublicKey)
+	lib := belonging{id: member.LibraryOf(root), root: root}
+	cert := member.Cert{Library: lib.id, Subject: n.self, Role: member.Admin, Stamp: hlc.At(time.Now())}
+	lib.certs = []member.Cert{cert.Sign(n.root)} // fills in the issuer
+	return lib
+}
+
+// refresh reads who belongs, what is followed and where members listen, from the registers. It is called
+// whenever registers may have changed.
+func (n *Node) refresh() error {
+	n.mu.Lock()
+	certs := slices.Clone(n.lib.certs)
+	root := n.lib.root
+	n.mu.Unlock()
+	err := n.store.Written(record.MemberEntity, func(r record.Register) error { // not only winners: rubbish may win
+		if c, err := member.FromRegister(r); err == nil {
+			certs = append(certs, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read certificates: %w", err)
+	}
+	set := member.Evaluate(root, certs)
+	follow := map[feed.ID]bool{}
+	for _, d := range set.Members() {
+		follow[feed.ID{Device: d}] = true
+	}
+	err = n.store.Registers(record.LocationEntity, func(r record.Register) error {
+		owner, _ := r.Entity.Owner()
+		loc, ok := r.Entity.LocationID()
+		if ok && r.Field == record.FieldExists && len(r.Value) == 1 && r.Value[0] == 1 && set.Role(owner) != 0 {
+			follow[feed.ID{Device: owner, Location: loc}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read locations: %w", err)
+	}
+	n.mu.Lock()
+	grown := !slices.EqualFunc(n.set.Certs(), set.Certs(), func(a, b member.Cert) bool { return a == b })
+	n.set, n.follow = set, follow
+	now := time.Now()
+	for _, d := range set.Members() {
+		if d != n.self && n.peers[d] == nil {
+			n.peers[d] = &peer{id: d, link: newLink(now), heads: map[feed.ID]protocol.HeadInfo{}}
+		}
+	}
+	lib := n.lib
+	lib.certs = set.Certs()
+	if grown {
+		n.lib = lib
+	}
+	n.mu.Unlock()
+	if grown {
+		if err := n.home.saveLibrary(lib); err != nil {
+			return err
+		}
+	}
+	n.gater.Set(set.Members())
+	if err := n.readDevices(); err != nil {
+		return err
+	}
+	return n.dropUnfollowed(follow)
+}
+
+// readDevices takes names and addresses of the members from their registers.
+func (n *Node) readDevices() error {
+	type facts struct{ name, os, version, addrs string }
+	read := map[record.DeviceID]*facts{}
+	err := n.store.Registers(record.DeviceEntity, func(r record.Register) error {
+		d, ok := r.Entity.Owner()
+		if !ok {
+			return nil
+		}
+		if read[d] == nil {
+			read[d] = &facts{}
+		}
+		switch f := read[d]; r.Field {
+		case record.FieldName:
+			f.name = string(r.Value)
+		case record.FieldSystem:
+			f.os = string(r.Value)
+		case record.FieldVersion:
+			f.version = string(r.Value)
+		case record.FieldAddrs:
+			f.addrs = string(r.Value)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read devices: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, d := range n.set.Members() {
+		f := read[d]
+		if f == nil {
+			f = &facts{}
+		}
+		n.metrics.DeviceKnown(d.Short(), f.name, f.os, f.version)
+		p := n.peers[d]
+		if p == nil {
+			continue
+		}
+		p.name, p.os, p.version = f.name, f.os, f.version
+		var addrs []multiaddr.Multiaddr
+		for text := range strings.SplitSeq(f.addrs, "\n") {
+			if a, err := multiaddr.NewMultiaddr(text); err == nil && len(addrs) < maxAddrs {
+				addrs = append(addrs, a)
+			}
+		}
+		if !slices.EqualFunc(p.published, addrs, multiaddr.Multiaddr.Equal) {
+			p.published = addrs
+			p.link.kick()
+		}
+	}
+	return nil
+}
+
+// maxAddrs bounds what one device may make others dial.
+const maxAddrs = 32
+
+// dropUnfollowed forgets the feeds of locations that are gone and of devices that are no members.
+func (n *Node) dropUnfollowed(follow map[feed.ID]bool) error {
+	for _, st := range n.store.States() {
+		if follow[st.Feed] || st.Feed.Device == n.self && st.Feed.IsDevice() {
+			continue
+		}
+		if err := n.store.Drop(st.Feed); err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// follows reports whether this node keeps a feed.
+func (n *Node) follows(id feed.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.follow[id]
+}
+
+// accepts reports whether pushes of a feed are let in. A location may be pushed at once after the register
+// that tells of it, before refresh has seen that.
+func (n *Node) accepts(id feed.ID) bool {
+	if n.follows(id) {
+		return true
+	}
+	if id.IsDevice() || !n.follows(feed.ID{Device: id.Device}) {
+		return false
+	}
+	r, ok, err := n.store.Register(record.Location(id.Device, id.Location), record.FieldExists)
+	return err == nil && ok && len(r.Value) == 1 && r.Value[0] == 1
+}
+
+// gate is the membership check at the opening of every stream; pairing is for strangers.
+func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
+	if id == protocol.PairProtocol {
+		return func(record.DeviceID) error {
+			if !n.inviting() {
+				return protocol.CodeNotMember
+			}
+			return nil
+		}
+	}
+	return func(d record.DeviceID) error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.set.Role(d) == 0 {
+			return protocol.CodeNotMember
+		}
+		return nil
+	}
+}
+
+// addrs is where this device listens, as its register says it.
+func (n *Node) addrs() []byte {
+	var lines []string
+	for _, a := range n.host.Addrs() {
+		lines = append(lines, a.String())
+	}
+	slices.Sort(lines)
+	return []byte(strings.Join(lines[:min(len(lines), maxAddrs)], "\n"))
+}

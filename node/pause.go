@@ -1,0 +1,93 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"peerdex/record"
+)
+
+// pause is what a person has stopped. Node.mu guards it.
+type pause struct {
+	all   bool
+	until time.Time // zero: until resumed
+}
+
+// active reports whether sync as a whole is paused.
+func (p pause) active(now time.Time) bool {
+	return p.all && (p.until.IsZero() || now.Before(p.until))
+}
+
+// why says so in words, or nothing.
+func (p pause) why(now time.Time) string {
+	switch {
+	case !p.active(now):
+		return ""
+	case p.until.IsZero():
+		return "paused by a person until resumed"
+	}
+	return "paused by a person until " + p.until.Format(time.RFC3339)
+}
+
+func (n *Node) pausedWhy() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.paused.why(time.Now())
+}
+
+// pausedFor reports whether sync with one device is paused; n.mu is held.
+func (n *Node) pausedFor(d record.DeviceID) bool {
+	p := n.peers[d]
+	return n.paused.active(time.Now()) || p != nil && p.paused
+}
+
+// setPause pauses one device, or with none all, and ends what is under way.
+func (n *Node) setPause(d *record.DeviceID, until time.Time) {
+	n.mu.Lock()
+	if d == nil {
+		n.paused = pause{all: true, until: until}
+	} else if p := n.peers[*d]; p != nil {
+		p.paused = true
+	}
+	for _, p := range n.peers {
+		if p.session != nil && n.pausedFor(p.id) && p.session.stopPush != nil {
+			p.session.stopPush()
+		}
+	}
+	for _, p := range n.pulls {
+		if n.pausedFor(p.donor) && p.cancel != nil {
+			p.cancel()
+		}
+	}
+	n.mu.Unlock()
+	n.wake()
+}
+
+// resume ends the pause of one device, or with none of everything.
+func (n *Node) resume(d *record.DeviceID) {
+	n.mu.Lock()
+	if d == nil {
+		n.paused = pause{}
+	}
+	for _, p := range n.peers {
+		if d == nil || p.id == *d {
+			p.paused = false
+			p.link.kick()
+		}
+	}
+	clear(n.retries)
+	n.mu.Unlock()
+	n.wake()
+}
+
+// pausedNames returns the names of devices paused one by one; n.mu is held.
+func (n *Node) pausedNames() []string {
+	out := []string{}
+	for _, p := range n.peers {
+		if p.paused {
+			out = append(out, n.nameOf(p.id))
+		}
+	}
+	slices.Sort(out)
+	return out
+}

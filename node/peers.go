@@ -1,0 +1,244 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/multiformats/go-multiaddr"
+
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+)
+
+// peer is what this node knows of one other member. Node.mu guards it.
+type peer struct {
+	id                record.DeviceID
+	name, os, version string
+	published         []multiaddr.Multiaddr // where it says it listens
+	link              link
+	session           *session // nil: none
+	heads             map[feed.ID]protocol.HeadInfo
+	told              bool // it has sent all its heads in this session
+	activeSyncs       int
+	seen              time.Time
+	lastSync          time.Time
+	rtt               time.Duration
+	offset            time.Duration
+	failedPull        time.Time
+	paused            bool
+	address           string
+	absorb            map[feed.ID]bool // own feeds to take back from it
+}
+
+// dialTick is how often the table of peers is looked through for one to dial.
+const dialTick = 250 * time.Millisecond
+
+// dialPeers keeps a session with every member that can be reached.
+func (n *Node) dialPeers(ctx context.Context) error {
+	t := time.NewTicker(dialTick)
+	defer t.Stop()
+	done := make(chan struct{})
+	running := 0
+	defer func() {
+		for ; running > 0; running-- {
+			<-done
+		}
+	}()
+	for {
+		for _, p := range n.duePeers(time.Now()) {
+			running++
+			go func() {
+				n.dial(ctx, p)
+				done <- struct{}{}
+			}()
+		}
+		select {
+		case <-t.C:
+		case <-done:
+			running--
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// duePeers returns the peers to dial now, marked as connecting.
+func (n *Node) duePeers(now time.Time) (due []*peer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, d := range n.set.Members() {
+		p := n.peers[d]
+		if p == nil || p.session != nil || !p.link.due(now) {
+			continue
+		}
+		p.link.dialing(now)
+		n.metrics.ConnectionState(d.Short(), LinkConnecting)
+		due = append(due, p)
+	}
+	return due
+}
+
+// addresses returns where a peer may be found: what it publishes and where it was found last.
+func (n *Node) addresses(p *peer) ([]multiaddr.Multiaddr, error) {
+	last, err := n.store.Local("addr " + p.id.String())
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	addrs := slices.Clone(p.published)
+	n.mu.Unlock()
+	if a, err := multiaddr.NewMultiaddr(string(last)); err == nil {
+		addrs = append(addrs, a)
+	}
+	return addrs, nil
+}
+
+// dialTimeout bounds one attempt to reach one peer at all its addresses.
+const dialTimeout = 15 * time.Second
+
+// dial opens a session with p and lives it.
+func (n *Node) dial(ctx context.Context, p *peer) {
+	conn, err := n.reach(ctx, p)
+	now := time.Now()
+	if err != nil {
+		n.dialFailed(ctx, p, now, err)
+		return
+	}
+	ours := n.hello(protocol.NewSessionID())
+	stop := conn.Bind(ctx)
+	defer stop()
+	g, err := protocol.Greet(conn, ours, time.Now)
+	if err != nil {
+		conn.End(err)
+		n.dialFailed(ctx, p, now, err)
+		return
+	}
+	n.metrics.ConnectionAttempt(p.id.Short(), "success")
+	err = n.runSession(ctx, conn, g, n.self)
+	conn.End(err)
+}
+
+func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
+	addrs, err := n.addresses(p)
+	if err != nil {
+		return nil, err
+	}
+	if len(addrs) == 0 && n.host.Network().Connectedness(protocol.PeerID(p.id)) != network.Connected {
+		return nil, errNoAddress
+	}
+	pid := protocol.PeerID(p.id)
+	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(pid) // ours is the backoff that counts
+	}
+	n.host.Peerstore().ClearAddrs(pid)
+	n.host.Peerstore().AddAddrs(pid, addrs, peerstore.TempAddrTTL)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	cfg := n.connConfig(p.id)
+	cfg.Idle = deadAfter
+	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, cfg)
+}
+
+var errNoAddress = errors.New("no address is known")
+
+func (n *Node) dialFailed(ctx context.Context, p *peer, now time.Time, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	result := attemptResult(err)
+	n.mu.Lock()
+	if p.session != nil { // it reached us meanwhile
+		n.mu.Unlock()
+		return
+	}
+	p.link.failed(now, err)
+	failures := p.link.failures
+	n.mu.Unlock()
+	n.metrics.ConnectionAttempt(p.id.Short(), result)
+	n.metrics.ConsecutiveFailures(p.id.Short(), failures)
+	n.metrics.ConnectionState(p.id.Short(), LinkDisconnected)
+	n.noteConnectFailed(p.id, result, err, failures)
+}
+
+// attemptResult sorts an error of dialing into the metric's closed list.
+func attemptResult(err error) string {
+	var timeout net.Error
+	switch code := protocol.CodeOf(err); {
+	case errors.Is(err, errNoAddress), errors.Is(err, swarm.ErrNoGoodAddresses), errors.Is(err, swarm.ErrNoAddresses):
+		return "no_address"
+	case code == protocol.CodeNotMember, code == protocol.CodeLibrary, errors.Is(err, swarm.ErrGaterDisallowedConnection):
+		return "unauthorized"
+	case code == protocol.CodeBusy:
+		return "rate_limited"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused"
+	}
+	return "error"
+}
+
+// errSuperseded ends a session in favour of another with the same peer.
+var errSuperseded = fmt.Errorf("another session with the same device: %w", protocol.CodeBusy)
+
+// adopt makes s the session with its peer, or returns errSuperseded. Of two that were opened at the same
+// time the one stays that the smaller device ID opened; a peer that was restarted always wins.
+func (n *Node) adopt(s *session, now time.Time) error {
+	n.mu.Lock()
+	p := n.peers[s.peer]
+	if p == nil || n.set.Role(s.peer) == 0 {
+		n.mu.Unlock()
+		return protocol.CodeNotMember
+	}
+	old := p.session
+	if old != nil && old.boot == s.boot && slices.Compare(old.initiator[:], s.initiator[:]) < 0 {
+		n.mu.Unlock()
+		return errSuperseded
+	}
+	p.session = s
+	p.link.opened(now)
+	p.heads, p.told, p.seen = map[feed.ID]protocol.HeadInfo{}, false, now
+	p.absorb = map[feed.ID]bool{}
+	if s.clock.RTT > 0 {
+		p.rtt, p.offset = s.clock.RTT, s.clock.Offset
+	}
+	p.address = s.address
+	n.mu.Unlock()
+	if old != nil {
+		old.conn.Reset(protocol.CodeBusy)
+	}
+	return nil
+}
+
+// release ends what adopt began; it reports whether s was still the session with its peer.
+func (n *Node) release(s *session, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[s.peer]
+	if p == nil || p.session != s {
+		return false
+	}
+	p.session, p.told = nil, false
+	p.link.closed(now)
+	return true
+}
+
+func (n *Node) heardFromAnyone() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.told {
+			return true
+		}
+	}
+	return false
+}

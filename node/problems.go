@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+
+	"peerdex/eventlog"
+	"peerdex/protocol"
+	"peerdex/store"
+)
+
+// problemOf turns what can go wrong at the opening of a node into what a person can act on.
+func problemOf(err error) error {
+	var (
+		schema *store.SchemaError
+		listen *protocol.ListenError
+		known  *Problem
+	)
+	switch {
+	case err == nil, errors.As(err, &known):
+		return err
+	case errors.Is(err, store.ErrLocked):
+		return &Problem{Code: CodeAlreadyRunning, Message: "another process uses this home", Cause: err.Error(), Try: "peer status, or start with another --home"}
+	case errors.As(err, &schema):
+		return &Problem{Code: CodeNewerSchema, Message: "this home was written by a newer version", Cause: schema.Error(), Try: "run the newer peer, or start with another --home"}
+	case errors.Is(err, store.ErrNoSpace):
+		return &Problem{Code: CodeConflict, Message: "the disk is almost full", Cause: err.Error(), Try: "make room, then start again"}
+	case errors.As(err, &listen) && errors.Is(err, syscall.EADDRINUSE):
+		return &Problem{Code: CodePortInUse, Message: fmt.Sprintf("cannot listen on %s", listen.Addr), Cause: "another program has that port", Try: "--listen with another port, or port 0 for any"}
+	case errors.As(err, &listen):
+		return &Problem{Code: CodeBadAddress, Message: fmt.Sprintf("cannot listen on %s", listen.Addr), Cause: listen.Err.Error(), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
+	}
+	return err
+}
+
+// joinProblem says why a join did not come about.
+func joinProblem(j protocol.Join, err error) error {
+	again := "on the other device run `peer invite` and paste the new line"
+	switch {
+	case errors.Is(err, protocol.CodeInviteInvalid):
+		return &Problem{Code: CodeInviteWrong, Message: "cannot join: the invite was refused", Cause: "there is no such invite on that device, or its secret is wrong", Try: again}
+	case errors.Is(err, protocol.CodeInviteUsed):
+		return &Problem{Code: CodeInviteUsed, Message: "cannot join: the invite was used already", Cause: "an invite works once unless it was made for more", Try: again}
+	case errors.Is(err, protocol.CodeInviteExpired):
+		return &Problem{Code: CodeInviteExpired, Message: "cannot join: the invite has expired", Cause: "an invite lasts 10 minutes unless it was made for longer", Try: again}
+	case errors.Is(err, protocol.CodeNotMember), errors.Is(err, protocol.CodeLost), errors.Is(err, protocol.CodeShutdown):
+		return &Problem{Code: CodeInviteWrong, Message: "cannot join: the other device does not take new devices now", Cause: "it has no open invite", Try: again}
+	case errors.Is(err, protocol.CodeUnauthorized):
+		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device could not prove that it made the invite", Cause: err.Error(), Try: again}
+	}
+	results := attemptsOf(err)
+	if len(results) == 0 {
+		return &Problem{Code: CodeUnreachable, Message: "cannot join: the other device did not answer", Cause: err.Error(), Try: "check that `peer status` works there"}
+	}
+	var cause []string
+	details := make([]AddressResult, len(results))
+	for i, r := range results {
+		cause = append(cause, r.Address+" "+r.Result)
+		details[i] = AddressResult{Address: r.Address, Result: r.Result}
+	}
+	return &Problem{Code: CodeUnreachable, Message: "cannot join: nothing answered", Cause: strings.Join(cause, "; "),
+		Try: "check that `peer status` works on the other device, and that both are on one network", Details: details}
+}
+
+// attemptsOf returns what came of each address of a failed dial.
+func attemptsOf(err error) []eventlog.AddressResult {
+	var dial *swarm.DialError
+	out := []eventlog.AddressResult{}
+	if !errors.As(err, &dial) {
+		return out
+	}
+	for _, e := range dial.DialErrors {
+		out = append(out, eventlog.AddressResult{Address: e.Address.String(), Result: dialResult(e.Cause)})
+	}
+	slices.SortFunc(out, func(a, b eventlog.AddressResult) int { return strings.Compare(a.Address, b.Address) })
+	return out
+}
+
+func dialResult(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "timeout"):
+		return "timed out"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "no route"
+	}
+	text := err.Error()
+	if i := strings.IndexByte(text, '\n'); i >= 0 {
+		text = text[:i]
+	}
+	return text[:min(len(text), 120)]
+}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"time"
+
+	"peerdex/catalog"
+	"peerdex/eventlog"
+	"peerdex/record"
+)
+
+// scanNotes makes events of what the indexer does.
+type scanNotes struct{ *Node }
+
+func (n scanNotes) LocationAdded(id record.LocationID, name, path string) {
+	n.events.Add(eventlog.LocationAdded{Location: id.String(), Name: name, Path: path})
+}
+
+func (n scanNotes) LocationRemoved(id record.LocationID, name string, files int) {
+	n.events.Add(eventlog.LocationRemoved{Location: id.String(), Name: name, Files: int64(files)})
+}
+
+func (n scanNotes) ScanStarted(id record.LocationID) {
+	n.events.Add(eventlog.ScanStarted{Location: id.String()})
+}
+
+func (n scanNotes) ScanCompleted(id record.LocationID, c catalog.Counts, d time.Duration) {
+	n.events.Add(eventlog.ScanCompleted{
+		Location: id.String(), Added: int64(c.Added), Changed: int64(c.Changed), Removed: int64(c.Removed),
+		Unchanged: int64(c.Unchanged), Ignored: int64(c.Ignored), Errors: int64(c.Errors),
+	}, eventlog.Took(d))
+}
+
+func (n scanNotes) ScanFailed(id record.LocationID, reason string) {
+	n.events.Add(eventlog.ScanFailed{Location: id.String(), Cause: "unavailable", Message: reason})
+}
+
+func (n scanNotes) WatchDegraded(id record.LocationID, cause string) {
+	n.events.Add(eventlog.WatchDegraded{Location: id.String(), Cause: cause})
+}
+
+func (n scanNotes) WatchRecovered(id record.LocationID) {
+	n.events.Add(eventlog.WatchRecovered{Location: id.String()})
+}
+
+func (n scanNotes) FilesChanged(id record.LocationID, c catalog.Counts, _ time.Duration) {
+	n.events.AddBatch(eventlog.Tally{
+		Type: eventlog.FilesChanged{}.Type(), Reason: id.String(),
+		Models:   map[string]int{"entry": c.Added + c.Changed + c.Removed},
+		Outcomes: map[string]int{"added": c.Added, "changed": c.Changed, "removed": c.Removed},
+	})
+}

@@ -1,0 +1,403 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/statebatch"
+)
+
+// Rhythm of a session, in quiet times under 40 messages a minute for both directions together.
+const (
+	pingEvery   = 10 * time.Second
+	deadAfter   = 15 * time.Second       // without a frame: a ping and a half
+	headsEvery  = 30 * time.Second       // all heads, whether they changed or not
+	headsGather = 200 * time.Millisecond // changed heads, unless a push has told the peer before
+)
+
+// session is one conversation with one peer.
+type session struct {
+	id        protocol.SessionID
+	peer      record.DeviceID
+	initiator record.DeviceID
+	boot      uint64 // nonce of the peer's process
+	conn      *protocol.Conn
+	clock     protocol.Clock
+	terms     protocol.Terms
+	started   time.Time
+	address   string
+	sender    *statebatch.Sender
+	stopPush  context.CancelFunc // Node.mu guards it
+}
+
+// hello is how this device introduces itself.
+func (n *Node) hello(id protocol.SessionID) protocol.Hello {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := protocol.Hello{
+		Library: n.lib.id, Session: id, MinVersion: protocol.MinVersion, MaxVersion: protocol.MaxVersion,
+		Name: n.nameOf(n.self), OS: n.osName(), AppVersion: n.cfg.Version, Boot: n.boot, HLC: n.clock.Last(),
+		ActiveSyncs: uint32(len(n.pulls) + len(n.serving)), Compression: []protocol.Compression{protocol.S2, protocol.Zstd},
+	}
+	for _, c := range n.lib.certs {
+		h.Certs = append(h.Certs, c.Append(nil))
+	}
+	return h
+}
+
+// answer is the responder's side of a session.
+func (n *Node) answer(ctx context.Context, conn *protocol.Conn) error {
+	g, err := protocol.Answer(conn, n.hello(protocol.SessionID{}), time.Now)
+	if err != nil {
+		return err
+	}
+	return n.runSession(ctx, conn, g, conn.Device())
+}
+
+// runSession lives a session from the greeting to its end. It blocks.
+func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.Greeting, initiator record.DeviceID) error {
+	now := time.Now()
+	s := &session{
+		id: conn.Session(), peer: conn.Device(), initiator: initiator, boot: g.Theirs.Boot,
+		conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
+	}
+	s.sender = statebatch.NewSender(statebatch.SenderConfig{
+		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
+		Open: func(ctx context.Context) (*protocol.Conn, error) {
+			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.connConfig(s.peer))
+		},
+	})
+	if err := n.learnCerts(g.Theirs.Certs); err != nil {
+		return err
+	}
+	if err := n.adopt(s, now); err != nil {
+		return err
+	}
+	n.noteConnected(s, g)
+	n.wake()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work, workCtx := errgroup.WithContext(ctx)
+	work.Go(func() error { return n.listen(s) })
+	work.Go(func() error { return n.tell(workCtx, s) })
+	work.Go(func() error { return n.push(workCtx, s) })
+	work.Go(func() error { // ends the reader when anything else has ended
+		<-workCtx.Done()
+		if ctx.Err() != nil {
+			_ = conn.Send(&protocol.Bye{Reason: protocol.CodeShutdown}) // best effort: the stream ends anyway
+			_ = conn.Flush()
+		}
+		conn.Reset(protocol.CodeShutdown)
+		return nil
+	})
+	err := work.Wait()
+	if n.release(s, time.Now()) {
+		n.noteDisconnected(s, err)
+		n.wake()
+	}
+	return err
+}
+
+// errEnded stops the other parts of a session when the peer has said goodbye.
+var errEnded = errors.New("session ended")
+
+// listen receives until the session ends.
+func (n *Node) listen(s *session) error {
+	for {
+		m, err := s.conn.Recv()
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		arrived := time.Now()
+		n.metrics.LastSeen(s.peer.Short(), arrived)
+		switch m := m.(type) {
+		case *protocol.Ping:
+			if err := s.say(m.Pong(arrived, time.Now())); err != nil {
+				return err
+			}
+		case *protocol.Pong:
+			n.noteClock(s, m.Clock(arrived), arrived)
+		case *protocol.Heads:
+			if err := n.hear(s, m); err != nil {
+				return err
+			}
+		case *protocol.Bye:
+			return errEnded
+		default:
+			return protocol.Unexpected(m)
+		}
+		n.mu.Lock()
+		if p := n.peers[s.peer]; p != nil {
+			p.seen = arrived
+		}
+		n.mu.Unlock()
+	}
+}
+
+func (s *session) say(m protocol.Message) error {
+	if err := s.conn.Send(m); err != nil {
+		return err
+	}
+	return s.conn.Flush()
+}
+
+// tell sends heads and pings until the session ends.
+func (n *Node) tell(ctx context.Context, s *session) error {
+	wake, cancel := n.store.Watch() // before the first look
+	defer cancel()
+	ping, all := time.NewTicker(pingEvery), time.NewTicker(headsEvery)
+	defer ping.Stop()
+	defer all.Stop()
+	var (
+		told   = map[feed.ID]protocol.HeadInfo{}
+		gather <-chan time.Time
+	)
+	if s.initiator != n.self { // whoever dialed has measured in the greeting
+		if err := s.say(&protocol.Ping{T1: time.Now().UnixNano()}); err != nil {
+			return err
+		}
+	}
+	for look, full := true, true; ; {
+		if look {
+			if err := n.tellHeads(s, told, full); err != nil {
+				return err
+			}
+			look, full = false, false
+		}
+		select {
+		case <-ping.C:
+			if err := s.say(&protocol.Ping{T1: time.Now().UnixNano()}); err != nil {
+				return err
+			}
+		case <-all.C:
+			look, full = true, true
+		case <-wake:
+			if gather == nil {
+				gather = time.After(headsGather)
+			}
+		case <-gather:
+			gather, look = nil, true
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tellHeads sends where this node stands on each feed: all, or what is new since told.
+func (n *Node) tellHeads(s *session, told map[feed.ID]protocol.HeadInfo, full bool) error {
+	states := n.store.States()
+	if err := n.store.Sync(); err != nil { // rule 2: what is told is durable
+		return err
+	}
+	m := &protocol.Heads{Full: full, ActiveSyncs: n.activeSyncs()}
+	for _, st := range states {
+		if !n.follows(st.Feed) || st.Best.IsGenesis() || len(m.Heads) == protocol.MaxHeads {
+			continue
+		}
+		info := protocol.HeadInfo{Best: st.Best}
+		if st.Settled != nil && !st.Settled.IsGenesis() {
+			info.Settled = st.Settled
+		}
+		if !full && sameInfo(told[st.Feed], info) {
+			continue
+		}
+		if !full && st.Feed.Device == n.self && info.Settled != nil {
+			if held, ok := s.sender.Held(st.Feed); ok && held.Same(*info.Settled) {
+				told[st.Feed] = info // it came by push
+				continue
+			}
+		}
+		told[st.Feed] = info
+		m.Heads = append(m.Heads, info)
+	}
+	if len(m.Heads) == 0 && !full {
+		return nil
+	}
+	return s.say(m)
+}
+
+func sameInfo(a, b protocol.HeadInfo) bool {
+	if (a.Settled == nil) != (b.Settled == nil) || !a.Best.Same(b.Best) {
+		return false
+	}
+	return a.Settled == nil || a.Settled.Same(*b.Settled)
+}
+
+// hear takes a peer's heads: what it has of others' feeds makes it a donor, what it has of this device's
+// own tells the sender where to go on, and whether history went backwards (rules 15 and 16).
+func (n *Node) hear(s *session, m *protocol.Heads) error {
+	now := time.Now()
+	shown := map[feed.ID]bool{}
+	for _, info := range m.Heads {
+		id := info.Best.Feed
+		shown[id] = true
+		if id.Device != n.self {
+			continue
+		}
+		held := feed.Head{Feed: id}
+		if info.Settled != nil {
+			held = *info.Settled
+		}
+		if err := n.hearOwn(s, info); err != nil {
+			return err
+		}
+		s.sender.Holds(held)
+	}
+	if m.Full {
+		for _, st := range n.store.States() {
+			if st.Feed.Device == n.self && !shown[st.Feed] {
+				s.sender.Holds(feed.Head{Feed: st.Feed})
+			}
+		}
+	}
+	n.mu.Lock()
+	p := n.peers[s.peer]
+	if p == nil || p.session != s {
+		n.mu.Unlock()
+		return errSuperseded
+	}
+	p.activeSyncs = int(m.ActiveSyncs)
+	if m.Full {
+		p.heads = make(map[feed.ID]protocol.HeadInfo, len(m.Heads))
+	}
+	for _, info := range m.Heads {
+		if len(p.heads) < protocol.MaxHeads {
+			p.heads[info.Best.Feed] = info
+		}
+	}
+	first := m.Full && !p.told
+	p.told = p.told || m.Full
+	n.mu.Unlock()
+	if first {
+		n.noteMissing(s, now)
+	}
+	n.wake()
+	return nil
+}
+
+// noteMissing records what the peer has and this node lacks, at the beginning of a session.
+func (n *Node) noteMissing(s *session, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[s.peer]
+	if p == nil || p.session != s {
+		return
+	}
+	want := map[feed.ID]feed.Head{}
+	for id, info := range p.heads {
+		if id.Device == n.self || info.Settled == nil {
+			continue
+		}
+		st, _ := n.store.State(id)
+		if st.Settled == nil || st.Settled.Compare(*info.Settled) < 0 {
+			want[id] = *info.Settled
+		}
+	}
+	p.link.told(want)
+}
+
+// hearOwn deals with what a peer shows of one of this device's own feeds.
+func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
+	id := info.Best.Feed
+	st, _ := n.store.State(id)
+	v := st.DecideOwn(n.boot, info.Settled, info.Best)
+	if v.Own == feed.OwnIgnore {
+		return nil
+	}
+	if err := v.Over.Verify(); err != nil || v.Over.Library != n.store.Library() {
+		return &protocol.Error{Code: protocol.CodeMismatch, Detail: fmt.Sprintf("head of own feed %v that this device did not sign", id)}
+	}
+	switch v.Own {
+	case feed.OwnFreeze:
+		return n.freeze(s.peer, v.Over)
+	case feed.OwnAbsorb:
+		n.mu.Lock()
+		if p := n.peers[s.peer]; p != nil && p.session == s {
+			p.absorb[id] = true
+		}
+		n.mu.Unlock()
+	case feed.OwnJump:
+		to, err := n.store.Jump(id, v.Over)
+		if err != nil {
+			return err
+		}
+		n.noteRolledBack(s.peer, s.id, id, 0, v.Over, to)
+		if !id.IsDevice() {
+			n.reindex(id.Location)
+		}
+	}
+	return nil
+}
+
+// push runs the sender while this node and the peer are not paused.
+func (n *Node) push(ctx context.Context, s *session) error {
+	for {
+		running, cancel := context.WithCancel(ctx)
+		n.mu.Lock()
+		s.stopPush = cancel
+		paused := n.pausedFor(s.peer)
+		n.mu.Unlock()
+		if !paused {
+			if err := s.sender.Run(running); err != nil {
+				n.log.Debug("push ended", "peer", s.peer.Short(), "err", err)
+			}
+		}
+		cancel()
+		if !wait(ctx, pushRetry) { // paused, or the stream broke: the heads still tell the peer
+			return nil
+		}
+	}
+}
+
+// pushRetry is how long a push waits after its stream broke, or to look whether a pause is over.
+const pushRetry = 500 * time.Millisecond
+
+// remoteAddr returns the address of the connection with a peer and remembers it for the next start.
+func (n *Node) remoteAddr(d record.DeviceID) string {
+	conns := n.host.Network().ConnsToPeer(protocol.PeerID(d))
+	if len(conns) == 0 {
+		return ""
+	}
+	return conns[0].RemoteMultiaddr().String()
+}
+
+func (n *Node) activeSyncs() uint32 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return uint32(len(n.pulls) + len(n.serving))
+}
+
+func (n *Node) compression(d record.DeviceID) protocol.Compression {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[d]; p != nil && p.session != nil {
+		return p.session.terms.Compression
+	}
+	return 0
+}
+
+// sessions returns the live sessions, by device.
+func (n *Node) sessions() []*session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []*session
+	for _, p := range n.peers {
+		if p.session != nil {
+			out = append(out, p.session)
+		}
+	}
+	slices.SortFunc(out, func(a, b *session) int { return slices.Compare(a.peer[:], b.peer[:]) })
+	return out
+}

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"peerdex/feed"
+)
+
+// situation is what the sync state is decided from.
+type situation struct {
+	paused      string // why, or empty
+	others      int    // members besides this device
+	online      int    // of those, with a live session
+	everSettled bool   // some feed of another device is settled, or was, here
+	feeds       []feedSituation
+}
+
+// feedSituation is one followed feed of another device.
+type feedSituation struct {
+	state    feed.State
+	servable bool // some reachable peer is settled above where this device is
+}
+
+// decideState returns the node's sync state and why (docs/replication.md, 6).
+func decideState(s situation) (state, reason string) {
+	if s.paused != "" {
+		return StatePaused, s.paused
+	}
+	if s.others == 0 {
+		return StateReady, "no other devices"
+	}
+	first, behind := 0, uint64(0)
+	lacking := 0
+	for _, f := range s.feeds {
+		if !f.servable {
+			continue
+		}
+		lacking++
+		behind += f.state.Lag()
+		if f.state.Floor.IsGenesis() {
+			first++
+		}
+	}
+	switch {
+	case first > 0:
+		return StateBackfilling, fmt.Sprintf("%d feeds never settled here", first)
+	case lacking > 0:
+		return StateCatchingUp, fmt.Sprintf("%d feeds behind", lacking)
+	case !s.everSettled && s.online == 0:
+		return StateUninitialized, "no other device reached yet"
+	case !s.everSettled:
+		return StateUninitialized, "nothing received yet"
+	case s.online == 0:
+		return StateReady, "no device reachable has anything newer"
+	}
+	return StateReady, "settled at every head that anyone reachable can serve"
+}
+
+// phase is the current state with its history of one step.
+type phase struct {
+	state  string
+	reason string
+	since  time.Time
+}
+
+// step returns the phase after a decision, and whether the state changed.
+func (p phase) step(state, reason string, now time.Time) (phase, bool) {
+	if p.state == state {
+		p.reason = reason
+		return p, false
+	}
+	return phase{state, reason, now}, true
+}

@@ -1,0 +1,308 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"peerdex/catalog"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/metrics"
+	"peerdex/protocol"
+	"peerdex/record"
+)
+
+// nameOf returns what a device is called, or its short id; n.mu is held.
+func (n *Node) nameOf(d record.DeviceID) string {
+	if d == n.self {
+		return n.label
+	}
+	if p := n.peers[d]; p != nil && p.name != "" {
+		return p.name
+	}
+	return d.Short()
+}
+
+func (n *Node) name() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.label
+}
+
+func (n *Node) osName() string { return runtime.GOOS }
+
+func (n *Node) stateNow() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.phase.state
+}
+
+// Status answers "is it fine?".
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	devices, err := n.Devices(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	locations, err := n.Locations(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	n.mu.Lock()
+	ph, lib := n.phase, n.lib.id
+	n.mu.Unlock()
+	s := Status{
+		Now: time.Now(), Version: n.cfg.Version, PID: os.Getpid(), Started: n.started, Boot: fmt.Sprintf("%016x", n.boot),
+		Home: string(n.home), Library: hex.EncodeToString(lib[:]), State: ph.state, Reason: ph.reason, Since: ph.since,
+		Listen: []string{}, Devices: devices, Locations: []LocationView{}, Attention: []Attention{},
+	}
+	for _, a := range protocol.FullAddrs(n.host) {
+		s.Listen = append(s.Listen, a.String())
+	}
+	for _, d := range devices {
+		s.Files, s.Dirs, s.Bytes = s.Files+d.Files, s.Dirs+d.Dirs, s.Bytes+d.Bytes
+	}
+	for _, l := range locations {
+		if l.Self {
+			s.Locations = append(s.Locations, l)
+		}
+	}
+	s.Attention = append(s.Attention, n.attention(s)...)
+	return s, nil
+}
+
+// attention lists what a person should know, worst first.
+func (n *Node) attention(s Status) (out []Attention) {
+	if n.store.Frozen() {
+		out = append(out, Attention{Severity: "problem",
+			Text: "this device's identity is in use twice: nothing it does is recorded any more", Try: "peer sync events --event-type feed_cloned"})
+	}
+	for _, l := range s.Locations {
+		switch {
+		case l.State == "gone":
+			out = append(out, Attention{Severity: "problem", Text: fmt.Sprintf("%s is not there: %s", l.Path, l.Cause), Try: "peer locations show " + l.Name})
+		case l.Unreadable > 0:
+			out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%d paths below %s cannot be read", l.Unreadable, l.Path), Try: "peer locations show " + l.Name})
+		case l.State == "polling":
+			out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%s is not watched: %s", l.Path, l.Cause), Try: "peer locations show " + l.Name})
+		}
+	}
+	for _, d := range s.Devices {
+		if time.Duration(d.ClockOffset).Abs() > skewWarn {
+			out = append(out, Attention{Severity: "warning", Device: d.ID,
+				Text: fmt.Sprintf("its clock differs from ours by %s", time.Duration(d.ClockOffset).Abs().Round(time.Second)), Try: "set the clocks of both devices"})
+		}
+	}
+	return out
+}
+
+// Devices returns every member, this device first, then by name.
+func (n *Node) Devices(context.Context) ([]DeviceView, error) {
+	states := map[feed.ID]feed.State{}
+	for _, st := range n.store.States() {
+		states[st.Feed] = st
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := []DeviceView{}
+	for _, c := range n.set.Certs() {
+		d := c.Subject
+		v := DeviceView{ID: idText(d), Short: d.Short(), Name: n.nameOf(d), Self: d == n.self, Added: c.Stamp.Time()}
+		for id, st := range states {
+			if id.Device != d || !n.follow[id] {
+				continue
+			}
+			counts := n.store.Counts(id)
+			v.Files, v.Dirs, v.Bytes = v.Files+counts.Files, v.Dirs+counts.Dirs, v.Bytes+counts.Bytes
+			if st.Settled != nil && st.Settled.Stamp.Time().After(v.AsOf) && !st.Settled.IsGenesis() {
+				v.AsOf = st.Settled.Stamp.Time()
+			}
+		}
+		if v.Self {
+			v.OS, v.Version, v.Link, v.Online, v.Seen = runtime.GOOS, n.cfg.Version, LinkConnected, true, time.Now()
+		} else if p := n.peers[d]; p != nil {
+			n.viewPeer(&v, p, states)
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b DeviceView) int {
+		if a.Self != b.Self {
+			if a.Self {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name+a.ID, b.Name+b.ID)
+	})
+	return out, nil
+}
+
+// viewPeer fills in what is known of another device; n.mu is held.
+func (n *Node) viewPeer(v *DeviceView, p *peer, states map[feed.ID]feed.State) {
+	v.OS, v.Version = p.os, p.version
+	v.Link, v.Online, v.Seen = p.link.state, p.session != nil, p.seen
+	v.RTT, v.ClockOffset = metrics.Seconds(p.rtt), metrics.Seconds(p.offset)
+	v.Paused, v.Failures, v.LastError = p.paused, p.link.failures, p.link.lastErr
+	if p.session != nil {
+		v.Address = p.address
+	}
+	if p.told || len(p.heads) > 0 {
+		in, out := n.lags(p, states)
+		v.WeLack, v.ItLacks = &in, &out
+	}
+}
+
+// lags returns the changes a peer has and this node lacks, and the other way round, as far as both have
+// told; n.mu is held.
+func (n *Node) lags(p *peer, states map[feed.ID]feed.State) (in, out uint64) {
+	at := func(h *feed.Head) uint64 {
+		if h == nil {
+			return 0
+		}
+		return h.Seq
+	}
+	for id := range n.follow {
+		ours, theirs := at(states[id].Settled), at(p.heads[id].Settled)
+		if id.Device == n.self && p.session != nil {
+			if held, ok := p.session.sender.Held(id); ok {
+				theirs = max(theirs, held.Seq)
+			}
+		}
+		switch {
+		case theirs > ours:
+			in += theirs - ours
+		default:
+			out += ours - theirs
+		}
+	}
+	return in, out
+}
+
+// Locations returns the folders of every device: this one's first, then by device and path.
+func (n *Node) Locations(context.Context) ([]LocationView, error) {
+	all, err := n.catalog.Locations()
+	if err != nil {
+		return nil, err
+	}
+	status := map[record.LocationID]catalog.Status{}
+	for _, s := range n.indexer.Status() {
+		status[s.Location] = s
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := []LocationView{}
+	for _, l := range all {
+		if n.set.Role(l.Owner) == 0 {
+			continue
+		}
+		out = append(out, n.viewLocation(l, status[l.ID]))
+	}
+	slices.SortFunc(out, func(a, b LocationView) int {
+		if a.Self != b.Self {
+			if a.Self {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.DeviceName+"\x00"+a.Device+"\x00"+a.Path, b.DeviceName+"\x00"+b.Device+"\x00"+b.Path)
+	})
+	return out, nil
+}
+
+// viewLocation makes the view of one location; n.mu is held.
+func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
+	counts := n.store.Counts(l.Feed())
+	v := LocationView{
+		ID: l.ID.String(), Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Self: l.Owner == n.self,
+		Name: l.Name, Path: l.Path, Files: counts.Files, Dirs: counts.Dirs, Bytes: counts.Bytes, Online: n.online(l.Owner),
+	}
+	if st, ok := n.store.State(l.Feed()); ok && st.Settled != nil && !st.Settled.IsGenesis() {
+		v.AsOf = st.Settled.Stamp.Time()
+	}
+	if !v.Self {
+		return v
+	}
+	v.AsOf, v.Ignore = time.Now(), l.Ignore
+	v.State, v.Cause = stateOfPhase(s.Phase), s.Reason
+	v.Ignored, v.Unreadable = uint64(s.Last.Ignored), uint64(s.Unreadable)
+	v.LastScan, v.ScanTook = s.LastScan, metrics.Seconds(s.Took)
+	for _, u := range s.Samples {
+		v.Samples = append(v.Samples, UnreadableView{Path: u.Path, Reason: u.Reason})
+	}
+	return v
+}
+
+func stateOfPhase(p catalog.Phase) string {
+	switch p {
+	case catalog.Unavailable:
+		return "gone"
+	case catalog.Watching, catalog.Polling:
+		return string(p)
+	}
+	return "scanning"
+}
+
+// online reports whether what is known of a device is known now; n.mu is held.
+func (n *Node) online(d record.DeviceID) bool {
+	if d == n.self {
+		return true
+	}
+	p := n.peers[d]
+	return p != nil && p.session != nil
+}
+
+// SyncStatus tells what is moving.
+func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
+	devices, err := n.Devices(ctx)
+	if err != nil {
+		return SyncStatus{}, err
+	}
+	snapshot := n.metrics.Snapshot(time.Now())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	s := SyncStatus{
+		Now: now, State: n.phase.state, Reason: n.phase.reason, Since: n.phase.since,
+		Sessions: []SessionView{}, Devices: devices[min(1, len(devices)):],
+	}
+	if n.paused.active(now) {
+		s.PausedUntil = n.paused.until
+	}
+	for _, p := range n.pulls {
+		s.Sessions = append(s.Sessions, SessionView{
+			ID: eventlog.ID(p.id).String(), Kind: p.kind, Device: idText(p.donor), Name: n.nameOf(p.donor),
+			Started: p.started, Done: p.records, Total: p.total, Why: p.why,
+		})
+	}
+	slices.SortFunc(s.Sessions, func(a, b SessionView) int { return strings.Compare(a.ID, b.ID) })
+	s.Queues.Retry = uint64(len(n.retries))
+	if b := snapshot.Operations.Buffered; b != nil {
+		s.Queues.Apply = uint64(*b)
+	}
+	for id := range n.follow {
+		s.Queues.WaitingParents += n.store.Counts(id).Orphans
+	}
+	return s, nil
+}
+
+// Metrics returns every number as of now.
+func (n *Node) Metrics(context.Context) (metrics.Snapshot, error) {
+	n.measure(time.Now())
+	return n.metrics.Snapshot(time.Now()), nil
+}
+
+// Events returns a page of this device's event log; see eventlog.Log.Query.
+func (n *Node) Events(_ context.Context, q eventlog.Query) ([]eventlog.Event, eventlog.Cursor, error) {
+	return n.events.Query(q)
+}
+
+// WatchEvents returns a channel that receives when there are new events; see eventlog.Log.Watch.
+func (n *Node) WatchEvents() (<-chan struct{}, func()) { return n.events.Watch() }
+
+// HTTPRequest counts a request to the local API.
+func (n *Node) HTTPRequest(route string, code int, d time.Duration) { n.metrics.HTTPRequest(route, code, d) }

@@ -1,0 +1,384 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"peerdex/backfill"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+)
+
+// maxPulls is how many donors are pulled from at a time.
+const maxPulls = 2
+
+// pulling is one pull session that is going on. Node.mu guards it.
+type pulling struct {
+	id         protocol.SessionID
+	donor      record.DeviceID
+	kind       string // of the feed at hand: backfill, catch_up or reconcile
+	now        feedPull
+	again      bool // some of it was tried before
+	feeds      []feed.ID
+	started    time.Time
+	why        string
+	cancel     context.CancelFunc
+	records    uint64 // entries received
+	bytes      uint64
+	pages      int
+	total      uint64               // upper bound of the entries lacking when it began
+	candidates []eventlog.Candidate // as they were judged
+}
+
+// retryKey names a feed at a donor that would not or could not serve it.
+type retryKey struct {
+	donor record.DeviceID
+	feed  feed.ID
+}
+
+// retry says when to try again.
+type retry struct {
+	at       time.Time
+	failures int
+}
+
+// Backoff of pulls: half a second doubling to half a minute.
+const (
+	firstPullRetry = 500 * time.Millisecond
+	lastPullRetry  = 30 * time.Second
+)
+
+// pullFeeds looks, whenever something changed, whether a feed can be brought further, and from whom.
+func (n *Node) pullFeeds(ctx context.Context) error {
+	done := make(chan struct{})
+	running := 0
+	defer func() {
+		for ; running > 0; running-- {
+			<-done
+		}
+	}()
+	for {
+		next, err := n.observeHeads()
+		if err != nil {
+			return err
+		}
+		for _, p := range n.choosePulls(time.Now()) {
+			running++
+			go func() {
+				n.runPull(ctx, p)
+				done <- struct{}{}
+			}()
+		}
+		n.decide(time.Now())
+		timer := time.NewTimer(next)
+		select {
+		case <-n.look:
+		case <-timer.C:
+		case <-done:
+			running--
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+	}
+}
+
+// lookAgain is how long sync sleeps when nothing wakes it: long enough to cost nothing, short enough
+// that a retry is not late by much.
+const lookAgain = time.Second
+
+// observeHeads notes the heads that peers have shown of followed feeds, and returns when to look again.
+func (n *Node) observeHeads() (time.Duration, error) {
+	type shown struct {
+		from  record.DeviceID
+		heads []feed.Head
+	}
+	var all []shown
+	n.mu.Lock()
+	for d, p := range n.peers {
+		s := shown{from: d}
+		for id, info := range p.heads {
+			if !n.follow[id] || id.Device == n.self {
+				continue
+			}
+			s.heads = append(s.heads, info.Best)
+			if info.Settled != nil {
+				s.heads = append(s.heads, *info.Settled)
+			}
+		}
+		all = append(all, s)
+	}
+	n.mu.Unlock()
+	for _, s := range all {
+		seen, err := n.store.Observe(s.heads)
+		if errors.Is(err, feed.ErrSignature) {
+			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
+			continue
+		}
+		if err != nil {
+			return lookAgain, err
+		}
+		for _, o := range seen {
+			if o.Forks {
+				n.noteFork(s.from, o.Head)
+			}
+		}
+	}
+	return lookAgain, nil
+}
+
+// choosePulls decides which feeds to pull from whom now, and marks those pulls as going on.
+func (n *Node) choosePulls(now time.Time) (out []*pulling) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.paused.active(now) {
+		return nil
+	}
+	lacking := n.lacking()
+	candidates := n.candidates(lacking)
+	order := backfill.Elect(now, candidates)
+	busy := map[feed.ID]bool{}
+	for _, p := range n.pulls {
+		for _, id := range p.feeds {
+			busy[id] = true
+		}
+	}
+	byDonor := map[record.DeviceID][]feed.ID{}
+	for _, st := range lacking {
+		if busy[st.Feed] {
+			continue
+		}
+		for _, c := range order {
+			if n.canServe(c.Device, st) && n.pulls[c.Device] == nil && !now.Before(n.retries[retryKey{c.Device, st.Feed}].at) {
+				byDonor[c.Device] = append(byDonor[c.Device], st.Feed)
+				break
+			}
+		}
+	}
+	for d, p := range n.peers { // own feeds that a rollback lost
+		for id := range p.absorb {
+			if n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+				byDonor[d] = append(byDonor[d], id)
+			}
+		}
+	}
+	for _, c := range order {
+		feeds := byDonor[c.Device]
+		if len(feeds) == 0 || len(n.pulls) >= maxPulls {
+			continue
+		}
+		slices.SortFunc(feeds, feed.ID.Compare) // device feeds sort before the location feeds they tell of
+		p := &pulling{
+			id: protocol.NewSessionID(), donor: c.Device, feeds: feeds, started: now,
+			kind: n.kindOf(feeds), total: n.lag(feeds, c.Device),
+		}
+		for _, id := range feeds {
+			p.again = p.again || n.retries[retryKey{c.Device, id}].failures > 0
+		}
+		p.why = reasonOf(c, now)
+		n.pulls[c.Device] = p
+		out = append(out, p)
+		n.noteElection(p, order, now)
+	}
+	return out
+}
+
+// lacking returns the followed feeds of others that somebody may bring further; n.mu is held.
+func (n *Node) lacking() (out []feed.State) {
+	for id := range n.follow {
+		if id.Device == n.self {
+			continue
+		}
+		if st, ok := n.store.State(id); ok && !st.InStep() {
+			out = append(out, st)
+		}
+	}
+	slices.SortFunc(out, func(a, b feed.State) int { return a.Feed.Compare(b.Feed) })
+	return out
+}
+
+// canServe reports whether a peer is online and settled above where this node is; n.mu is held.
+func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
+	p := n.peers[d]
+	if p == nil || p.session == nil || n.pausedFor(d) {
+		return false
+	}
+	info, ok := p.heads[st.Feed]
+	if !ok || info.Settled == nil {
+		return false
+	}
+	road := st.DecideRoute(*info.Settled, n.orphans[st.Feed]).Road
+	return road == feed.RoadDelta || road == feed.RoadDiff
+}
+
+// candidates returns every member with what its score is made of; n.mu is held.
+func (n *Node) candidates(lacking []feed.State) (out []backfill.Candidate) {
+	for d, p := range n.peers {
+		if n.set.Role(d) == 0 {
+			continue
+		}
+		c := backfill.Candidate{Device: d, Online: p.session != nil, Latency: p.rtt, ActiveSyncs: p.activeSyncs, Failed: p.failedPull}
+		whole := 0
+		for _, st := range lacking {
+			if info, ok := p.heads[st.Feed]; ok && info.Settled != nil && info.Settled.Compare(st.Best) >= 0 {
+				whole++
+			}
+		}
+		if len(lacking) > 0 {
+			c.Complete = float64(whole) / float64(len(lacking))
+		} else if len(p.absorb) > 0 {
+			c.Complete = 1
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// kindOf names a session by what it begins with; n.mu is held.
+func (n *Node) kindOf(feeds []feed.ID) string {
+	for _, id := range feeds {
+		if st, _ := n.store.State(id); id.Device != n.self && st.Floor.IsGenesis() {
+			return "backfill"
+		}
+	}
+	return "catch_up"
+}
+
+// lag returns an upper bound of the entries that feeds lack against a donor; n.mu is held.
+func (n *Node) lag(feeds []feed.ID, d record.DeviceID) (total uint64) {
+	for _, id := range feeds {
+		info := n.peers[d].heads[id]
+		if info.Settled == nil {
+			continue
+		}
+		at := uint64(0)
+		if st, _ := n.store.State(id); st.Settled != nil {
+			at = st.Settled.Seq
+		} else if st.Cursor != nil {
+			at = st.Cursor.Seq
+		}
+		total += info.Settled.Seq - min(at, info.Settled.Seq)
+	}
+	return total
+}
+
+// runPull carries out one pull session. It blocks.
+func (n *Node) runPull(ctx context.Context, p *pulling) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.mu.Lock()
+	p.cancel = cancel
+	n.mu.Unlock()
+	refused, err := n.pullFrom(ctx, p)
+	now := time.Now()
+	n.mu.Lock()
+	delete(n.pulls, p.donor)
+	peer := n.peers[p.donor]
+	for _, id := range p.feeds {
+		k := retryKey{p.donor, id}
+		if refused[id] != nil || err != nil {
+			r := n.retries[k]
+			r.failures++
+			r.at = now.Add(min(firstPullRetry<<min(r.failures-1, 10), lastPullRetry))
+			n.retries[k] = r
+		} else {
+			delete(n.retries, k)
+			if peer != nil {
+				delete(peer.absorb, id)
+			}
+		}
+	}
+	if peer != nil && err != nil && ctx.Err() == nil {
+		peer.failedPull = now
+	}
+	if peer != nil && err == nil {
+		peer.lastSync = now
+	}
+	waiting := len(n.retries)
+	n.mu.Unlock()
+	if ctx.Err() != nil {
+		err = ctx.Err() // told to stop: no fault of anybody
+	}
+	n.notePullEnded(p, refused, err, waiting)
+	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
+		n.accuse(p.donor, fault)
+	}
+	n.wake()
+}
+
+func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, error) {
+	cfg := n.connConfig(p.donor)
+	cfg.Session = p.id
+	open, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := protocol.Dial(open, n.host, p.donor, protocol.BackfillProtocol, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Bind(ctx)()
+	refused, err := n.puller.Run(conn, p.id, p.feeds)
+	conn.End(err)
+	return refused, err
+}
+
+// orphaned reports whether a feed may settle below its floor (rule 17).
+func (n *Node) orphaned(id feed.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.orphans[id]
+}
+
+// decide brings the node's state and the links of its peers up to date.
+func (n *Node) decide(now time.Time) {
+	n.mu.Lock()
+	s := situation{paused: n.paused.why(now)}
+	for _, d := range n.set.Members() {
+		p := n.peers[d]
+		if p == nil {
+			continue
+		}
+		s.others++
+		if p.session != nil {
+			s.online++
+		}
+	}
+	for id := range n.follow {
+		if id.Device == n.self {
+			continue
+		}
+		st, _ := n.store.State(id)
+		f := feedSituation{state: st}
+		for d := range n.peers {
+			f.servable = f.servable || n.canServe(d, st)
+		}
+		s.everSettled = s.everSettled || !st.Floor.IsGenesis()
+		s.feeds = append(s.feeds, f)
+	}
+	state, reason := decideState(s)
+	old := n.phase
+	next, changed := old.step(state, reason, now)
+	n.phase = next
+	var moved []*peer
+	for _, p := range n.peers {
+		before := p.link.state
+		p.link.look(now, func(id feed.ID) (*feed.Head, bool) {
+			st, _ := n.store.State(id)
+			return st.Settled, n.follow[id]
+		})
+		if p.link.state != before {
+			moved = append(moved, p)
+		}
+	}
+	n.mu.Unlock()
+	if changed {
+		n.noteState(old, next, now)
+	}
+	for _, p := range moved {
+		n.metrics.ConnectionState(p.id.Short(), LinkConnected)
+	}
+}
