@@ -418,20 +418,22 @@ func TestTimeInStateAddsUp(t *testing.T) {
 		latest, moves, current := epoch, 0, "uninitialized"
 		for range rapid.IntRange(0, 250).Draw(t, "steps") {
 			c.t = c.t.Add(time.Duration(rapid.Int64Range(-5e9, 60e9).Draw(t, "step")))
-			if c.t.After(latest) {
-				latest = c.t
-			}
 			if to := rapid.SampledFrom(states[:]).Draw(t, "state"); to != current {
 				current = to
 				moves++
+				if c.t.After(latest) {
+					latest = c.t
+				}
 			}
 			m.StateEntered(current, "because", c.t)
 		}
-		c.t = c.t.Add(time.Hour)
+		c.t = c.t.Add(time.Duration(rapid.Int64Range(-60e9, 60e9).Draw(t, "last step")))
 		s := m.Snapshot(c.t).State
 		var sum Seconds
-		for _, spent := range s.TimeIn {
-			sum += spent
+		for state, spent := range s.TimeIn {
+			if sum += spent; spent < 0 {
+				t.Fatalf("%v in %s", spent.Duration(), state)
+			}
 		}
 		if c.t.After(latest) {
 			latest = c.t

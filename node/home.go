@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 //	root.key       the library's root seed in hex, 0600; only where the library was made
 //	library.json   which library, and this device's certificates
 //	clock          the stamp below which none is issued again (package hlc)
+//	port           where the device listened last, unless it was told where
 //	marker         highest durable seqs, outside the store (package store)
 //	store/         Badger
 type home string
@@ -121,6 +123,22 @@ func (h home) clock() (*hlc.Clock, error) {
 	return hlc.NewClock(time.Now, floor, func(bound hlc.Stamp) error {
 		return h.write("clock", []byte(bound.String()+"\n"))
 	}), nil
+}
+
+// port returns where the device listened last, or 0.
+func (h home) port() (int, error) {
+	b, err := os.ReadFile(h.path("port"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read port: %w", err)
+	}
+	p, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", h.path("port"), err)
+	}
+	return int(p), nil
 }
 
 // remove deletes a file durably; one that is not there is no error.

@@ -83,6 +83,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 			err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: n.addrs()})
 		case now := <-measure.C:
 			n.measure(now)
+			n.watchDisk(now)
 			err = errors.Join(n.reap(ctx), n.reviewOrphans(now))
 		case now := <-invites.C:
 			err = n.reviewInvites(now)
@@ -92,9 +93,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 			return nil
 		}
 		switch {
-		case errors.Is(err, store.ErrFrozen):
-		case errors.Is(err, store.ErrNoSpace):
-			n.noteNoSpace(err)
+		case errors.Is(err, store.ErrFrozen), errors.Is(err, store.ErrNoSpace): // said elsewhere; it may pass
 		case err != nil && ctx.Err() == nil:
 			return err
 		}
@@ -175,10 +174,26 @@ func (n *Node) reviewOrphans(now time.Time) error {
 	return nil
 }
 
-// noteNoSpace says that writing has stopped, and why, as long as it lasts.
-func (n *Node) noteNoSpace(err error) {
-	n.metrics.Error("database", "", err.Error(), time.Now())
-	n.events.Add(eventlog.StoreError{Op: "write", Code: "disk_full", Message: err.Error()})
+// watchDisk pauses sync and indexing while the disk is almost full, and says so once.
+func (n *Node) watchDisk(now time.Time) {
+	err := n.store.Room()
+	if err != nil && !errors.Is(err, store.ErrNoSpace) {
+		n.log.Warn("free space not known", "err", err)
+		return
+	}
+	n.mu.Lock()
+	was := n.full
+	n.full = err != nil
+	n.mu.Unlock()
+	if was == (err != nil) {
+		return
+	}
+	n.wake()
+	if err != nil {
+		n.metrics.Error("database", "", err.Error(), now)
+		n.events.Add(eventlog.DiskLow{FreeBytes: int64(n.store.Free()), NeedBytes: store.MinFree})
+		n.log.Error("the disk is almost full: nothing is recorded", "err", err)
+	}
 }
 
 // measure brings the gauges up to date that nothing else moves when it happens.

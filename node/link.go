@@ -86,7 +86,9 @@ func (l *link) look(now time.Time, settled func(feed.ID) (at *feed.Head, followe
 func (l *link) closed(now time.Time) {
 	l.enter(LinkDisconnected, now)
 	l.want = nil
-	l.retryAt = now.Add(rand.N(firstRetry / 4))
+	if soon := now.Add(rand.N(firstRetry / 4)); soon.After(l.retryAt) {
+		l.retryAt = soon
+	}
 }
 
 // kick makes the next dial due at once: an address changed, or a person asked.

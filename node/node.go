@@ -4,6 +4,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -11,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -88,6 +91,7 @@ type Node struct {
 	stuck    map[feed.ID]time.Time // since when a feed has been unsettled with nobody to complete it
 	compared map[compareKey]uint64 // seq at which Merkle roots were last compared
 	label    string                // what this device is called
+	full     bool                  // the disk is almost full
 	invited  time.Time             // until when an invite is open
 }
 
@@ -135,9 +139,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.gater = new(protocol.Gater)
-	n.host, err = protocol.NewHost(protocol.HostConfig{Key: n.key, Gater: n.gater, Listen: cfg.Listen, Version: cfg.Version})
-	if err != nil {
+	if err := n.openHost(); err != nil {
 		return nil, err
 	}
 	n.wire()
@@ -187,6 +189,42 @@ func (n *Node) openStore() (err error) {
 	return err
 }
 
+// Ports that are tried where nobody says where to listen. What was taken once is taken again, so that
+// other devices find this one after a restart.
+const (
+	firstPort = 4001
+	lowPort   = 20000 // below what systems hand out for outgoing connections
+	highPort  = 32000
+	portTries = 20
+)
+
+func (n *Node) openHost() (err error) {
+	n.gater = new(protocol.Gater)
+	cfg := protocol.HostConfig{Key: n.key, Gater: n.gater, Listen: n.cfg.Listen, Version: n.cfg.Version}
+	if cfg.Listen != nil {
+		n.host, err = protocol.NewHost(cfg)
+		return err
+	}
+	saved, err := n.home.port()
+	if err != nil {
+		return err
+	}
+	cfg.Port = cmp.Or(saved, firstPort)
+	for try := 0; ; try++ {
+		if n.host, err = protocol.NewHost(cfg); err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+			return err
+		}
+		cfg.Port = lowPort + mathrand.N(highPort-lowPort)
+	}
+	if cfg.Port == saved {
+		return nil
+	}
+	return n.home.write("port", fmt.Appendln(nil, cfg.Port))
+}
+
 // wire connects the parts that this package composes.
 func (n *Node) wire() {
 	n.puller = &backfill.Puller{
@@ -226,7 +264,9 @@ func (n *Node) introduce() error {
 		{Entity: me, Field: record.FieldAddrs, Value: n.addrs()},
 	}
 	for _, c := range n.lib.certs {
-		regs = append(regs, c.Register())
+		if c.Subject == n.self && n.root != nil { // everybody else's is in the feed of whoever invited it
+			regs = append(regs, c.Register())
+		}
 	}
 	if err := n.store.SetRegisters(regs...); err != nil {
 		return fmt.Errorf("write own registers: %w", err)
@@ -315,7 +355,15 @@ func (n *Node) index(ctx context.Context) error {
 	if n.store.RolledBack() {
 		n.awaitPeers(ctx)
 	}
-	return n.indexer.Run(ctx)
+	for {
+		err := n.indexer.Run(ctx)
+		if !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
+			return err
+		}
+		if !wait(ctx, measureEvery) { // the disk may get room again; a frozen identity only a person can mend
+			return nil
+		}
+	}
 }
 
 // peersGrace is how long a node whose store is older than its marker waits to hear from a peer before
@@ -325,7 +373,7 @@ const peersGrace = 10 * time.Second
 func (n *Node) awaitPeers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, peersGrace)
 	defer cancel()
-	for !n.heardFromAnyone() && wait(ctx, 100*time.Millisecond) {
+	for n.awaitsAnyone() && wait(ctx, 100*time.Millisecond) {
 	}
 }
 

@@ -171,6 +171,19 @@ func (n *Node) countError(d record.DeviceID, err error) {
 	}
 }
 
+// noteHintsDropped counts heads that a peer showed beyond what is kept of one peer. They cost a pull
+// later, when the peer tells all its heads again.
+func (n *Node) noteHintsDropped(s *session, dropped int) {
+	if dropped == 0 {
+		return
+	}
+	for range dropped {
+		n.metrics.HintDropped()
+	}
+	n.events.Add(eventlog.BufferOverflow{DroppedCount: int64(dropped), MaxBufferSize: protocol.MaxHeads, Phase: n.stateNow()},
+		eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
+}
+
 func (n *Node) noteConnectFailed(d record.DeviceID, result string, err error, failures int) {
 	if code := protocol.CodeOf(err); code == protocol.CodeVersion {
 		n.noteVersion(d, err)
@@ -228,7 +241,15 @@ func (n *Node) accuse(d record.DeviceID, fault *protocol.Error) {
 	n.log.Warn("peer broke the protocol", "peer", d.Short(), "code", fault.Code.Label(), "detail", fault.Detail)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if p := n.peers[d]; p != nil && p.session != nil {
+	p := n.peers[d]
+	if p == nil {
+		return
+	}
+	if p.faults++; p.faults >= maxFaults {
+		p.faults, p.shunned = 0, time.Now().Add(shunFor)
+		p.link.retryAt = p.shunned
+	}
+	if p.session != nil {
 		p.session.conn.Reset(fault.Code)
 	}
 }

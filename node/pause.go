@@ -32,13 +32,21 @@ func (p pause) why(now time.Time) string {
 func (n *Node) pausedWhy() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.paused.why(time.Now())
+	return n.pauseReason(time.Now())
+}
+
+// pauseReason says why sync is paused, or nothing; n.mu is held.
+func (n *Node) pauseReason(now time.Time) string {
+	if n.full {
+		return "the disk is almost full"
+	}
+	return n.paused.why(now)
 }
 
 // pausedFor reports whether sync with one device is paused; n.mu is held.
 func (n *Node) pausedFor(d record.DeviceID) bool {
 	p := n.peers[d]
-	return n.paused.active(time.Now()) || p != nil && p.paused
+	return n.pauseReason(time.Now()) != "" || p != nil && p.paused
 }
 
 // setPause pauses one device, or with none all, and ends what is under way.

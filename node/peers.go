@@ -37,7 +37,15 @@ type peer struct {
 	paused            bool
 	address           string
 	absorb            map[feed.ID]bool // own feeds to take back from it
+	faults            int              // violations of the protocol since it was last shunned
+	shunned           time.Time        // until when it is neither dialed nor let in
 }
+
+// A peer that breaks the protocol this often is left alone for so long.
+const (
+	maxFaults = 3
+	shunFor   = 10 * time.Minute
+)
 
 // dialTick is how often the table of peers is looked through for one to dial.
 const dialTick = 250 * time.Millisecond
@@ -199,6 +207,10 @@ func (n *Node) adopt(s *session, now time.Time) error {
 		n.mu.Unlock()
 		return protocol.CodeNotMember
 	}
+	if now.Before(p.shunned) {
+		n.mu.Unlock()
+		return protocol.CodeBusy
+	}
 	old := p.session
 	if old != nil && old.boot == s.boot && slices.Compare(old.initiator[:], s.initiator[:]) < 0 {
 		n.mu.Unlock()
@@ -232,13 +244,14 @@ func (n *Node) release(s *session, now time.Time) bool {
 	return true
 }
 
-func (n *Node) heardFromAnyone() bool {
+// awaitsAnyone reports whether there are other members and none of them has told its heads yet.
+func (n *Node) awaitsAnyone() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.peers {
 		if p.told {
-			return true
+			return false
 		}
 	}
-	return false
+	return len(n.peers) > 0
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -60,7 +61,11 @@ func (n pushNotes) Acked(to record.DeviceID, session protocol.SessionID, id feed
 }
 
 func (n pushNotes) PushFailed(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, err error) {
-	n.metrics.BroadcastFailed(to.Short(), protocol.CodeOf(err).Label())
+	reason := protocol.CodeOf(err).Label()
+	if errors.Is(err, protocol.CodeLost) {
+		reason = "reset"
+	}
+	n.metrics.BroadcastFailed(to.Short(), reason)
 	n.countError(to, err)
 }
 

@@ -272,14 +272,18 @@ func (n *Node) hear(s *session, m *protocol.Heads) error {
 	if m.Full {
 		p.heads = make(map[feed.ID]protocol.HeadInfo, len(m.Heads))
 	}
+	dropped := 0
 	for _, info := range m.Heads {
-		if len(p.heads) < protocol.MaxHeads {
-			p.heads[info.Best.Feed] = info
+		if _, known := p.heads[info.Best.Feed]; !known && len(p.heads) >= protocol.MaxHeads {
+			dropped++
+			continue
 		}
+		p.heads[info.Best.Feed] = info
 	}
 	first := m.Full && !p.told
 	p.told = p.told || m.Full
 	n.mu.Unlock()
+	n.noteHintsDropped(s, dropped)
 	if first {
 		n.noteMissing(s, now)
 	}

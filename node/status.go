@@ -305,4 +305,6 @@ func (n *Node) Events(_ context.Context, q eventlog.Query) ([]eventlog.Event, ev
 func (n *Node) WatchEvents() (<-chan struct{}, func()) { return n.events.Watch() }
 
 // HTTPRequest counts a request to the local API.
-func (n *Node) HTTPRequest(route string, code int, d time.Duration) { n.metrics.HTTPRequest(route, code, d) }
+func (n *Node) HTTPRequest(route string, code int, d time.Duration) {
+	n.metrics.HTTPRequest(route, code, d)
+}

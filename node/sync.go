@@ -136,7 +136,7 @@ func (n *Node) observeHeads() (time.Duration, error) {
 func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.paused.active(now) {
+	if n.pauseReason(now) != "" {
 		return nil
 	}
 	lacking := n.lacking()
@@ -336,7 +336,7 @@ func (n *Node) orphaned(id feed.ID) bool {
 // decide brings the node's state and the links of its peers up to date.
 func (n *Node) decide(now time.Time) {
 	n.mu.Lock()
-	s := situation{paused: n.paused.why(now)}
+	s := situation{paused: n.pauseReason(now)}
 	for _, d := range n.set.Members() {
 		p := n.peers[d]
 		if p == nil {

@@ -40,7 +40,7 @@ type reserver interface{ Reserve(bytes int) error }
 type Traffic interface {
 	BytesSent(device string, n int) // at the stream, after compression
 	BytesReceived(device string, n int)
-	Uncompressed(direction string, n int) // frames as they would be without compression; sent or received
+	Uncompressed(direction string, n int) // frames as they would be without compression; in or out
 }
 
 // ConnConfig tunes a Conn. The zero value is a good one, for all protocols.
@@ -214,7 +214,7 @@ func (c *Conn) Send(m Message) error {
 		}
 	}
 	if c.cfg.Traffic != nil {
-		c.cfg.Traffic.Uncompressed("sent", len(head)+len(raw)+len(tail))
+		c.cfg.Traffic.Uncompressed("out", len(head)+len(raw)+len(tail))
 	}
 	return nil
 }
@@ -291,7 +291,7 @@ func (c *Conn) recv() (Message, error) {
 		return nil, err
 	}
 	if c.cfg.Traffic != nil {
-		c.cfg.Traffic.Uncompressed("received", 2+uvarintLen(uint64(len(payload)))+len(payload)+4)
+		c.cfg.Traffic.Uncompressed("in", 2+uvarintLen(uint64(len(payload)))+len(payload)+4)
 	}
 	return Decode(number, payload)
 }

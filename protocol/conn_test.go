@@ -49,7 +49,7 @@ func (t *traffic) BytesReceived(d string, n int) {
 func (t *traffic) Uncompressed(direction string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if direction == "sent" {
+	if direction == "out" {
 		t.rawSent += n
 	} else {
 		t.rawReceived += n
@@ -493,4 +493,93 @@ func FuzzDecompress(f *testing.F) {
 			t.Fatalf("no code: %v", err)
 		}
 	})
+}
+
+// budget is a stream with so many bytes of memory for frames.
+type budget struct {
+	protocol.Stream
+	left *int
+}
+
+func (b budget) Reserve(n int) error {
+	if n > *b.left {
+		return errors.New("no more")
+	}
+	*b.left -= n
+	return nil
+}
+
+func TestMemoryIsReserved(t *testing.T) {
+	a, b := protocoltest.Pipe()
+	left := 300 << 10
+	c := protocol.NewConn(budget{b, &left}, protocol.ConnConfig{})
+	payload := make([]byte, 250<<10)
+	for range 2 { // the second frame of a size costs nothing more
+		if _, err := a.Write(frame(35, 0, payload[:100<<10])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Recv(); !errors.Is(err, protocol.CodeMalformed) { // zeros are no page, but were read
+		t.Errorf("got %v", err)
+	}
+	if left != 200<<10 {
+		t.Errorf("%d bytes left", left)
+	}
+	for _, f := range [][]byte{
+		frame(35, 0, payload), // beyond the 200 KiB left
+		frame(35, 2, packed(1<<20, bytes.Repeat([]byte{7}, 1<<17))), // with what it claims to become
+	} {
+		a, b := protocoltest.Pipe()
+		go a.Write(f) // more than the window holds
+		_, err := protocol.NewConn(budget{b, &left}, protocol.ConnConfig{}).Recv()
+		if !errors.Is(err, protocol.CodeBusy) {
+			t.Errorf("got %v, want busy", err)
+		}
+		if err := a.Reset(protocol.CodeBusy); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The shared coders must work in every bubble: a channel made in one would panic in the next.
+func TestCompressionInBubbles(t *testing.T) {
+	page := &protocol.Page{Entries: entries(500)}
+	for range 2 {
+		for _, how := range []protocol.Compression{protocol.Zstd, protocol.S2} {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := protocoltest.Pipe()
+				go func() {
+					if err := ask(protocol.NewConn(a, protocol.ConnConfig{Compression: how}), page); err != nil {
+						t.Error(err)
+					}
+				}()
+				if got := recv[*protocol.Page](t, protocol.NewConn(b, protocol.ConnConfig{})); !reflect.DeepEqual(got, page) {
+					t.Error("the page has changed on the way")
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkConn(b *testing.B) {
+	for _, how := range []protocol.Compression{protocol.Uncompressed, protocol.Zstd, protocol.S2} {
+		b.Run(fmt.Sprintf("compression=%v/entries=1000", how), func(b *testing.B) {
+			x, y := protocoltest.Pipe()
+			left, right := protocol.NewConn(x, protocol.ConnConfig{Compression: how}), protocol.NewConn(y, protocol.ConnConfig{})
+			page := &protocol.Page{Entries: entries(1000)}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := ask(left, page); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := right.Recv(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "records/s")
+		})
+	}
 }

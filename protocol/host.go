@@ -29,7 +29,8 @@ import (
 type HostConfig struct {
 	Key        ed25519.PrivateKey    // the device's identity
 	Gater      *Gater                // who may connect
-	Listen     []multiaddr.Multiaddr // nil: every interface, TCP and QUIC, ports of the system's choice
+	Listen     []multiaddr.Multiaddr // nil: every interface, TCP and QUIC, at Port
+	Port       int                   // where to listen if Listen is nil; 0: ports of the system's choice
 	Version    string                // of the program, shown to peers; "" means "dev"
 	Registerer prometheus.Registerer // where libp2p's own metrics go; nil: nowhere. They are shared by all hosts of a process
 	Options    []libp2p.Option       // appended: a simulated network below, in tests
@@ -102,7 +103,7 @@ func NewHost(cfg HostConfig) (host.Host, error) {
 		return nil, fmt.Errorf("start host: %w", errors.Join(err, conns.Close(), limits.Close()))
 	}
 	cfg.Gater.Attach(h)
-	if err := listen(h, cfg.Listen); err != nil {
+	if err := listen(h, cfg.Listen, cfg.Port); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
@@ -110,10 +111,10 @@ func NewHost(cfg HostConfig) (host.Host, error) {
 
 // defaultListen is where a host listens if nobody says otherwise. The IPv6 half may fail: not every
 // machine has it.
-var defaultListen = []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"}
+var defaultListen = []string{"/ip4/0.0.0.0/tcp/%d", "/ip4/0.0.0.0/udp/%d/quic-v1", "/ip6/::/tcp/%d", "/ip6/::/udp/%d/quic-v1"}
 
 // listen takes the addresses one by one, since the host by itself is content with any of them.
-func listen(h host.Host, addrs []multiaddr.Multiaddr) error {
+func listen(h host.Host, addrs []multiaddr.Multiaddr, port int) error {
 	swarm, ok := h.Network().(interface {
 		AddListenAddr(multiaddr.Multiaddr) error
 	})
@@ -129,7 +130,7 @@ func listen(h host.Host, addrs []multiaddr.Multiaddr) error {
 		return nil
 	}
 	for i, text := range defaultListen {
-		a := multiaddr.StringCast(text)
+		a := multiaddr.StringCast(fmt.Sprintf(text, port))
 		if err := swarm.AddListenAddr(a); err != nil && i < 2 {
 			return &ListenError{a, err}
 		}

@@ -28,7 +28,7 @@ const (
 	cacheSize = 32 << 20  // bytes of decompressed blocks
 	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
 	maxKey    = 2 << 10   // bytes of a key: MaxName and what stands around it, with room
-	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables
+	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables; small facts and events may use half of it
 )
 
 // engine is kv.Engine on Badger.
@@ -107,10 +107,8 @@ func (e *engine) Update(fn func(kv.Tx) error) error {
 	defer e.active.Done()
 	e.write.Lock()
 	defer e.write.Unlock()
-	if free, err := e.free(e.dir); err != nil {
-		return fmt.Errorf("ask for free space: %w", err)
-	} else if free < MinFree {
-		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.dir, uint64(MinFree))
+	if err := e.room(MinFree / 2); err != nil {
+		return err
 	}
 	tx := &badgerTx{tx: e.db.NewTransaction(true)}
 	defer tx.tx.Discard()
@@ -121,6 +119,18 @@ func (e *engine) Update(fn func(kv.Tx) error) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	e.committed.Add(1)
+	return nil
+}
+
+// room returns ErrNoSpace unless so many bytes are free where the store is.
+func (e *engine) room(need uint64) error {
+	free, err := e.free(e.dir)
+	if err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	if free < need {
+		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.dir, need)
+	}
 	return nil
 }
 

@@ -312,6 +312,24 @@ func (s *Store) Size() (lsm, log int64) {
 	return 0, 0
 }
 
+// Room returns ErrNoSpace while the disk has less than MinFree left: feeds cannot be written then.
+func (s *Store) Room() error {
+	if e, ok := s.eng.(*engine); ok {
+		return e.room(MinFree)
+	}
+	return nil
+}
+
+// Free returns the bytes free where the store is; zero if that is not known.
+func (s *Store) Free() uint64 {
+	if e, ok := s.eng.(*engine); ok {
+		if free, err := e.free(e.dir); err == nil {
+			return free
+		}
+	}
+	return 0
+}
+
 // MissingParents returns how many distinct folders are awaited by entries that came without them.
 func (s *Store) MissingParents() (parents int) {
 	s.mu.Lock()

@@ -22,6 +22,9 @@ type tx struct {
 
 // update runs fn in one transaction; the states it changed show once it is committed.
 func (s *Store) update(fn func(*tx) error) error {
+	if err := s.Room(); err != nil {
+		return err
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	t := &tx{s: s, rows: map[feed.ID]*row{}, trees: map[feed.ID]*feed.Editor{}}
