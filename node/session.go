@@ -73,7 +73,11 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
-			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			conn, err := protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			if err == nil {
+				conn.Bind(ctx) // until the sender has ended
+			}
+			return conn, err
 		},
 	})
 	if err := n.learnCerts(g.Theirs.Certs); err != nil {
