@@ -285,7 +285,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.begin()
 	g, ctx := errgroup.WithContext(ctx)
 	serve := func(id protocol.ID, handle func(context.Context, *protocol.Conn) error) {
-		cfg := protocol.ServeConfig{Gate: n.gate(id), Conn: n.connConfig, Failed: n.streamFailed}
+		conn := func(d record.DeviceID) protocol.ConnConfig { return n.connConfig(d, id) }
+		cfg := protocol.ServeConfig{Gate: n.gate(id), Conn: conn, Failed: n.streamFailed}
 		g.Go(func() error { return protocol.Serve(ctx, n.host, id, cfg, handle) })
 	}
 	serve(protocol.SessionProtocol, n.answer)
@@ -397,9 +398,20 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (n *Node) connConfig(d record.DeviceID) protocol.ConnConfig {
-	return protocol.ConnConfig{Device: d, Traffic: n.metrics, Compression: n.compression(d)}
+// connConfig is how a stream with d is set up. Heartbeats keep a session alive, and a push stream lives as
+// long as the session beside it, however rarely something is pushed.
+func (n *Node) connConfig(d record.DeviceID, id protocol.ID) protocol.ConnConfig {
+	cfg := protocol.ConnConfig{Device: d, Traffic: n.metrics, Compression: n.compression(d)}
+	switch id {
+	case protocol.SessionProtocol:
+		cfg.Idle = deadAfter
+	case protocol.StateBatchProtocol:
+		cfg.FirstByte, cfg.Idle = pushIdle, pushIdle
+	}
+	return cfg
 }
+
+const pushIdle = 30 * 24 * time.Hour
 
 // admit lets a pull in: not while paused, and not beyond what one node serves at a time.
 func (n *Node) admit() error {

@@ -151,9 +151,7 @@ func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
 	n.host.Peerstore().AddAddrs(pid, addrs, peerstore.TempAddrTTL)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	cfg := n.connConfig(p.id)
-	cfg.Idle = deadAfter
-	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, cfg)
+	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, n.connConfig(p.id, protocol.SessionProtocol))
 }
 
 var errNoAddress = errors.New("no address is known")

@@ -73,7 +73,7 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
-			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.connConfig(s.peer))
+			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
 		},
 	})
 	if err := n.learnCerts(g.Theirs.Certs); err != nil {
@@ -367,6 +367,16 @@ func (n *Node) push(ctx context.Context, s *session) error {
 
 // pushRetry is how long a push waits after its stream broke, or to look whether a pause is over.
 const pushRetry = 500 * time.Millisecond
+
+// ackConfig is the pusher's end of a push stream: an answer comes soon, or the peer is in trouble.
+func (n *Node) ackConfig(d record.DeviceID) protocol.ConnConfig {
+	cfg := n.connConfig(d, protocol.StateBatchProtocol)
+	cfg.FirstByte, cfg.Idle = ackWithin, ackWithin
+	return cfg
+}
+
+// ackWithin bounds the wait for the answer to a push: a commit and a sync on a slow disk.
+const ackWithin = 30 * time.Second
 
 // remoteAddr returns the address of the connection with a peer and remembers it for the next start.
 func (n *Node) remoteAddr(d record.DeviceID) string {

@@ -312,7 +312,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 }
 
 func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, error) {
-	cfg := n.connConfig(p.donor)
+	cfg := n.connConfig(p.donor, protocol.BackfillProtocol)
 	cfg.Session = p.id
 	open, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
