@@ -209,12 +209,6 @@ func (n *Node) welcome(j protocol.Joiner) (protocol.Welcome, error) {
 	return w, nil
 }
 
-// attempt is one address that was tried, with its result.
-type attempt struct {
-	Address string `json:"address"`
-	Result  string `json:"result"`
-}
-
 // join pairs with the device that a join line names and moves this device into its library.
 func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol.Join) error {
 	if err := n.mayJoin(j); err != nil {

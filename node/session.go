@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -407,18 +406,4 @@ func (n *Node) compression(d record.DeviceID) protocol.Compression {
 		return p.session.terms.Compression
 	}
 	return 0
-}
-
-// sessions returns the live sessions, by device.
-func (n *Node) sessions() []*session {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []*session
-	for _, p := range n.peers {
-		if p.session != nil {
-			out = append(out, p.session)
-		}
-	}
-	slices.SortFunc(out, func(a, b *session) int { return slices.Compare(a.peer[:], b.peer[:]) })
-	return out
 }
