@@ -20,11 +20,8 @@ func (u *pulling) own() error {
 	if err := u.ask(&protocol.Delta{After: 0}, "delta"); err != nil {
 		return err
 	}
-	var (
-		all      []feed.Entry
-		absorbed = 0
-		held     = map[string]bool{} // keys of a location feed that the donor has
-	)
+	var all []feed.Entry
+	absorbed := 0
 	for at, last := uint64(0), false; !last; {
 		page, err := u.page()
 		if err != nil {
@@ -48,9 +45,6 @@ func (u *pulling) own() error {
 			all = append(all, page.Entries...)
 			continue
 		}
-		for _, e := range page.Entries {
-			held[string(e.Key)] = true
-		}
 		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
 			return err
 		}
@@ -62,7 +56,7 @@ func (u *pulling) own() error {
 	if u.Feed.IsDevice() {
 		to, err = u.Store.AbsorbRegisters(u.Head, all)
 	} else {
-		to, err = u.Store.FinishAbsorb(u.Head, func(key []byte) bool { return held[string(key)] })
+		to, err = u.Store.Jump(u.Feed, u.Head)
 	}
 	if err != nil {
 		return err

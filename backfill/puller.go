@@ -4,6 +4,7 @@
 package backfill
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,9 +18,9 @@ import (
 
 // Limits of one request, each a fraction of a frame.
 const (
-	nodesPerRequest  = 64   // a node's children are at most 512 bytes
-	leavesPerRequest = 64   // a leaf is at most 4,352 bytes
-	seqsPerRequest   = 1000 // the entries of one page
+	nodesPerRequest  = 64 // a node's children are at most 512 bytes
+	leavesPerRequest = 64 // a leaf is at most 4,352 bytes
+	seqsPerRequest   = protocol.MaxEntries
 )
 
 // Puller asks a donor for what this device lacks. Its fields are set once.
@@ -34,7 +35,10 @@ type Puller struct {
 	Rescan func(record.LocationID)
 	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
 	Orphaned func(feed.ID) bool
+	Limit    int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
 }
+
+func (p *Puller) limit() int { return cmp.Or(p.Limit, seqsPerRequest) }
 
 // Run pulls the wanted feeds, in order, over one stream. What could not be had of one feed does not keep
 // it from the next: refused says why. The caller owns the stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
@@ -87,11 +91,14 @@ func (u *pulling) run() error {
 	if err := u.open(); err != nil {
 		return err
 	}
+	if err := p.Store.Check(u.Head); err != nil { // before anything of it is applied, and whoever owns it
+		return forged(err)
+	}
 	if id.Device == p.Store.Device() {
 		return u.own()
 	}
 	if _, err := p.Store.Observe([]feed.Head{u.Head}); err != nil {
-		return violation(protocol.CodeMismatch, "%v", err)
+		return err
 	}
 	release, ok := p.Store.Claim(id)
 	if !ok {
@@ -201,6 +208,14 @@ func violation(code protocol.Code, format string, args ...any) error {
 	return &protocol.Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
+// forged accuses the donor if err is that a head is not its owner's; any other error is this side's own.
+func forged(err error) error {
+	if errors.Is(err, feed.ErrSignature) {
+		return violation(protocol.CodeMismatch, "%v", err)
+	}
+	return err
+}
+
 func (u *pulling) apply(c store.Change) error {
 	c.Feed = u.Feed
 	c.Orphaned = u.Orphaned != nil && u.Orphaned(u.Feed)
@@ -213,7 +228,7 @@ func (u *pulling) apply(c store.Change) error {
 		return u.split(c)
 	}
 	if err != nil {
-		return err
+		return forged(err)
 	}
 	u.pending -= len(c.Entries)
 	u.Notes.Applied(u.Pull, res, u.Now().Sub(start))

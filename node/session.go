@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,7 +72,11 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
-			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			conn, err := protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			if err == nil {
+				conn.Bind(ctx) // until the sender has ended
+			}
+			return conn, err
 		},
 	})
 	if err := n.learnCerts(g.Theirs.Certs); err != nil {
@@ -403,18 +406,4 @@ func (n *Node) compression(d record.DeviceID) protocol.Compression {
 		return p.session.terms.Compression
 	}
 	return 0
-}
-
-// sessions returns the live sessions, by device.
-func (n *Node) sessions() []*session {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []*session
-	for _, p := range n.peers {
-		if p.session != nil {
-			out = append(out, p.session)
-		}
-	}
-	slices.SortFunc(out, func(a, b *session) int { return slices.Compare(a.peer[:], b.peer[:]) })
-	return out
 }

@@ -68,22 +68,20 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 	r.Notes.PushReceived(from, id, len(b.Entries))
 	outcome, res, err := r.apply(from, b)
 	if err != nil {
-		r.Notes.PushDone(from, b, protocol.Rejected, res, r.Now().Sub(start))
+		r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
 		return nil, err
 	}
-	if outcome == protocol.Applied {
-		if err := r.Store.Sync(); err != nil {
-			return nil, err
-		}
+	ack := &protocol.Ack{Feed: id, Outcome: outcome}
+	if st, ok := r.Store.State(id); ok && st.Settled != nil && !st.Settled.IsGenesis() {
+		ack.Head = *st.Settled
+	}
+	if err := r.Store.Sync(); err != nil { // whatever the outcome: the head may have come by a pull just now
+		return nil, err
 	}
 	r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
 	switch outcome {
 	case protocol.Gap, protocol.Unsettled, protocol.Mismatch, protocol.Busy:
 		r.Notes.Look(id)
-	}
-	ack := &protocol.Ack{Feed: id, Outcome: outcome}
-	if st, ok := r.Store.State(id); ok && st.Settled != nil {
-		ack.Head = *st.Settled
 	}
 	return ack, nil
 }
@@ -96,10 +94,8 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); errors.Is(err, feed.ErrSignature) {
-		return 0, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
-	} else if err != nil {
-		return 0, store.Result{}, err
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil {
+		return failed(err)
 	}
 	release, ok := r.Store.Claim(id)
 	if !ok {
@@ -118,7 +114,7 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	case errors.Is(err, kv.ErrTooBig):
 		return protocol.Gap, res, nil // a pull can take it in parts
 	case err != nil:
-		return 0, res, err
+		return failed(err)
 	}
 	switch res.Push {
 	case feed.PushKnown:
@@ -129,4 +125,16 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 		return protocol.Gap, res, nil
 	}
 	return protocol.Applied, res, nil
+}
+
+// failed sorts the errors of the store: a forged head accuses the peer, a full disk is told as Busy, and
+// anything else is this side's own fault, for which nobody is blamed.
+func failed(err error) (protocol.Outcome, store.Result, error) {
+	switch {
+	case errors.Is(err, feed.ErrSignature):
+		return protocol.Rejected, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+	case errors.Is(err, store.ErrNoSpace):
+		return protocol.Busy, store.Result{}, nil
+	}
+	return protocol.Busy, store.Result{}, err
 }

@@ -19,7 +19,7 @@ type Change struct {
 	Entries  []feed.Entry // put in, each in place of whatever its key stood for
 	Remove   []feed.Entry // of a tree diff: taken out, where they still stand as given
 	Cursor   *feed.Cursor // where the delta stands if this change does not settle
-	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch; signature already checked
+	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch
 	Orphaned bool         // allow settling below the floor (rule 17)
 
 	// Within, if set, is called last in the transaction: event rows and the like (rule 5).
@@ -57,12 +57,17 @@ const maxRejects = 16
 
 // Apply carries out c. It is the one door through which other devices' records come in, and it is
 // idempotent. It returns ErrMismatch if the entries do not add up to the head, ErrStale if the feed has
-// moved to or past it meanwhile, ErrNotOwner for an own feed, and kv.ErrTooBig if c must be split;
-// nothing has changed then.
+// moved to or past it meanwhile, feed.ErrSignature for a head its owner did not sign, ErrNotOwner for an
+// own feed, and kv.ErrTooBig if c must be split; nothing has changed then.
 func (s *Store) Apply(c Change) (Result, error) {
 	var res Result
 	if c.Feed.Device == s.cfg.Device {
 		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, ErrNotOwner)
+	}
+	if c.Settle != nil {
+		if err := s.settleable(c, *c.Settle); err != nil {
+			return res, err
+		}
 	}
 	var stamp hlc.Stamp
 	if c.Feed.IsDevice() && !s.Frozen() {
@@ -123,6 +128,32 @@ func (s *Store) Apply(c Change) (Result, error) {
 		s.cfg.Observe(res.newest)
 	}
 	return res, nil
+}
+
+// settleable returns feed.ErrSignature unless c's feed may settle at h as far as signatures go. Nobody
+// signs genesis, at which only Orphan settles. It is asked in Apply, whatever was asked before: Observe
+// looks at no head below the best one seen, and a head between that one and the settled one is as good a
+// place for a lie as any.
+func (s *Store) settleable(c Change, h feed.Head) error {
+	if h.IsGenesis() && c.Orphaned && len(c.Entries) == 0 {
+		return nil
+	}
+	if h.Feed != c.Feed {
+		return fmt.Errorf("apply to feed %v: head of feed %v: %w", c.Feed, h.Feed, feed.ErrSignature)
+	}
+	return s.Check(h)
+}
+
+// Check returns feed.ErrSignature, wrapped with the reason, unless the owner of h's feed signed h for this
+// library.
+func (s *Store) Check(h feed.Head) error {
+	if h.Library != s.Library() {
+		return fmt.Errorf("head of feed %v is of another library: %w", h.Feed, feed.ErrSignature)
+	}
+	if err := s.cfg.Verify(h); err != nil {
+		return fmt.Errorf("head of feed %v: %w", h.Feed, err)
+	}
+	return nil
 }
 
 // maySettle returns ErrStale unless a feed in state st may settle at h (rule 18, invariant I11).
@@ -338,9 +369,9 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if h.Feed.Device == s.cfg.Device || h.IsGenesis() {
 			continue
 		}
-		st, known := s.State(h.Feed)
-		forks := known && (h.Forks(st.Best) || st.Settled != nil && h.Forks(*st.Settled))
-		if known && h.Compare(st.Best) <= 0 && !forks {
+		st, _ := s.State(h.Feed)
+		forks, better := h.Forks(st.Best) || h.Forks(st.Floor), h.Compare(st.Best) > 0
+		if !forks && !better {
 			continue
 		}
 		if h.Library != s.Library() {
@@ -349,9 +380,11 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if err := s.cfg.Verify(h); err != nil {
 			return nil, fmt.Errorf("head of feed %v: %w", h.Feed, err)
 		}
-		fresh = append(fresh, h)
 		if forks {
 			out = append(out, Observed{Head: h, Forks: true})
+		}
+		if better {
+			fresh = append(fresh, h)
 		}
 	}
 	if len(fresh) == 0 {

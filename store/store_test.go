@@ -111,6 +111,7 @@ func TestApplySettlesAtTheOwnersHead(t *testing.T) {
 	}
 	bad := head
 	bad.Root[0]++
+	bad = bad.Sign(a.key)
 	if _, err := b.Apply(Change{Feed: id, Entries: all[3000:], Settle: &bad}); !errors.Is(err, ErrMismatch) {
 		t.Fatalf("a wrong root gives %v", err)
 	}
