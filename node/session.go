@@ -14,6 +14,7 @@ import (
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/statebatch"
+	"peerdex/store"
 )
 
 // Rhythm of a session, in quiet times under 40 messages a minute for both directions together.
@@ -317,7 +318,7 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 	id := info.Best.Feed
 	st, _ := n.store.State(id)
 	v := st.DecideOwn(n.boot, info.Settled, info.Best)
-	if v.Own == feed.OwnIgnore {
+	if v.Own == feed.OwnIgnore || n.store.Frozen() {
 		return nil
 	}
 	if err := v.Over.Verify(); err != nil || v.Over.Library != n.store.Library() {
@@ -333,8 +334,16 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 		}
 		n.mu.Unlock()
 	case feed.OwnJump:
+		release, ok := n.store.Claim(id)
+		if !ok {
+			return nil // it is being taken back from another peer: the next heads tell what is left to do
+		}
 		to, err := n.store.Jump(id, v.Over)
-		if err != nil {
+		release()
+		switch {
+		case errors.Is(err, store.ErrFrozen), errors.Is(err, store.ErrNoSpace):
+			return nil // no reason to stop talking; said elsewhere
+		case err != nil:
 			return err
 		}
 		n.noteRolledBack(s.peer, s.id, id, 0, v.Over, to)

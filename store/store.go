@@ -254,8 +254,9 @@ func (s *Store) ownHeads() map[feed.ID]uint64 {
 	return out
 }
 
-// Claim takes the writer lock of a feed that another device owns, from the comparison of heads to
-// settlement (rule 7). It does not block: ok is false if somebody else holds it.
+// Claim takes the writer lock of a feed, from the comparison of heads to settlement (rule 7): of another
+// device's feed to pull it, of an own one to take back what was lost (rule 15). It does not block: ok is
+// false if somebody else holds it.
 func (s *Store) Claim(id feed.ID) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
