@@ -11,6 +11,7 @@ import (
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // maxPulls is how many donors are pulled from at a time.
@@ -131,8 +132,16 @@ func (n *Node) observeHeads() error {
 	for _, s := range all {
 		seen, err := n.store.Observe(s.heads)
 		if errors.Is(err, feed.ErrSignature) {
+			n.mu.Lock() // said once: what was shown is forgotten with it
+			if p := n.peers[s.from]; p != nil {
+				clear(p.heads)
+			}
+			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
 			continue
+		}
+		if errors.Is(err, store.ErrNoSpace) {
+			return nil // sync is about to pause; the heads will be told again
 		}
 		if err != nil {
 			return err
