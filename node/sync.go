@@ -183,7 +183,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			}
 		}
 	}
-	for d, p := range n.peers { // own feeds that a rollback lost
+	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
 			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)
