@@ -7,6 +7,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -82,7 +83,7 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 			return head, err
 		}
 		err = s.update(func(t *tx) error {
-			if s.Frozen() {
+			if s.Frozen() && !mutant.Is("frozen_writes") {
 				return ErrFrozen
 			}
 			r, err := t.row(id)
@@ -108,8 +109,14 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 // (rules 1, 2 and 15).
 func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
 	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
+	if mutant.Is("no_jump") {
+		at = r.state.Floor.Seq
+	}
+	if mutant.Is("jump_keeps_seq") && j.above > 0 {
+		at = j.above - 1
+	}
 	onto := j.onto
-	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot {
+	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot && !mutant.Is("onto_once") {
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
@@ -196,7 +203,7 @@ func (s *Store) SetRegisters(regs ...record.Register) error {
 // returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
 // collected.
 func (s *Store) Collect(id feed.ID, seq uint64) (feed.Head, error) {
-	if id.IsDevice() {
+	if id.IsDevice() && !mutant.Is("device_gc") {
 		return feed.Head{}, fmt.Errorf("collect feed %v: device feeds keep their deletes", id)
 	}
 	return s.commit(id, nil, jump{gc: seq, force: true})
@@ -224,7 +231,7 @@ func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head
 		if !ok {
 			order = append(order, string(key))
 		}
-		if !ok || reg.Compare(old) > 0 {
+		if !ok || reg.Compare(old) > 0 && !mutant.Is("absorb_overwrites") {
 			merged[string(key)] = reg
 		}
 		return nil
@@ -307,7 +314,7 @@ func (s *Store) untangle(id feed.ID) error {
 			}
 			return nil
 		})
-		if err != nil || len(twice) == 0 {
+		if err != nil || len(twice) == 0 || mutant.Is("absorb_same_seq") {
 			return err
 		}
 		err = s.update(func(t *tx) error {
