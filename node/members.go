@@ -66,6 +66,7 @@ func (n *Node) refresh() error {
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
 			n.peers[d] = &peer{id: d, link: newLink(now), heads: map[feed.ID]protocol.HeadInfo{}}
+			n.dialSoon()
 		}
 	}
 	lib := n.lib
@@ -135,6 +136,7 @@ func (n *Node) readDevices() error {
 		if !slices.EqualFunc(p.published, addrs, multiaddr.Multiaddr.Equal) {
 			p.published = addrs
 			p.link.kick()
+			n.dialSoon()
 		}
 	}
 	return nil

@@ -62,8 +62,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 		}
 	}()
 	for {
-		next, err := n.observeHeads()
-		if err != nil {
+		if err := n.observeHeads(); err != nil {
 			return err
 		}
 		for _, p := range n.choosePulls(time.Now()) {
@@ -74,7 +73,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 			}()
 		}
 		n.decide(time.Now())
-		timer := time.NewTimer(next)
+		timer := time.NewTimer(n.nextLook(time.Now()))
 		select {
 		case <-n.look:
 		case <-timer.C:
@@ -88,12 +87,27 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 	}
 }
 
-// lookAgain is how long sync sleeps when nothing wakes it: long enough to cost nothing, short enough
-// that a retry is not late by much.
-const lookAgain = time.Second
+// lookAgain is how long sync sleeps at most when nothing wakes it.
+const lookAgain = 30 * time.Second
 
-// observeHeads notes the heads that peers have shown of followed feeds, and returns when to look again.
-func (n *Node) observeHeads() (time.Duration, error) {
+// nextLook returns how long until a retry is due or a pause ends.
+func (n *Node) nextLook(now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := lookAgain
+	for _, r := range n.retries {
+		if r.at.After(now) {
+			next = min(next, r.at.Sub(now))
+		}
+	}
+	if n.paused.active(now) && !n.paused.until.IsZero() {
+		next = min(next, n.paused.until.Sub(now))
+	}
+	return max(next, time.Millisecond)
+}
+
+// observeHeads notes the heads that peers have shown of followed feeds.
+func (n *Node) observeHeads() error {
 	type shown struct {
 		from  record.DeviceID
 		heads []feed.Head
@@ -121,7 +135,7 @@ func (n *Node) observeHeads() (time.Duration, error) {
 			continue
 		}
 		if err != nil {
-			return lookAgain, err
+			return err
 		}
 		for _, o := range seen {
 			if o.Forks {
@@ -129,7 +143,7 @@ func (n *Node) observeHeads() (time.Duration, error) {
 			}
 		}
 	}
-	return lookAgain, nil
+	return nil
 }
 
 // choosePulls decides which feeds to pull from whom now, and marks those pulls as going on.
