@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"peerdex/internal/mutant"
 )
 
 // Hash is a SHA-256 of a leaf or a node of the tree; zero where nothing is below.
@@ -262,6 +264,9 @@ func (e *Editor) raise(level int, dirty map[uint64]Hash) (map[uint64]Hash, error
 		for n > 0 && children[n-1] == (Hash{}) {
 			n--
 		}
+		if mutant.Is("stale_node") && level > 1 {
+			continue
+		}
 		if err := e.nodes.SetNode(level, p, children[:n]); err != nil {
 			return nil, err
 		}
@@ -286,4 +291,36 @@ func (s Shape) HashAt(nodes Nodes, level int, i uint64) (Hash, error) {
 		return Hash{}, fmt.Errorf("node %d of level %d: %w", i, level, err)
 	}
 	return s.HashNode(children), nil
+}
+
+// Root returns the root of a feed whose head has seq top and whose live set refs is, in order of seq: what
+// Editor.Flush returns, without a place to keep the tree. A ref above top makes a root that no such feed has.
+func (s Shape) Root(refs []Ref, top uint64) Hash {
+	below := map[uint64]Hash{}
+	for len(refs) > 0 {
+		i, n := s.Leaf(refs[0].Seq), 1
+		for n < len(refs) && s.Leaf(refs[n].Seq) == i {
+			n++
+		}
+		below[i] = Leaf(refs[:n]).Hash()
+		refs = refs[n:]
+	}
+	for range s.Top(top) {
+		children := map[uint64][]Hash{}
+		for i, h := range below {
+			p := i >> s.FanBits
+			if children[p] == nil {
+				children[p] = make([]Hash, s.Fan())
+			}
+			children[p][i&uint64(s.Fan()-1)] = h
+		}
+		below = make(map[uint64]Hash, len(children))
+		for p, c := range children {
+			below[p] = s.HashNode(c)
+		}
+	}
+	if len(below) > 1 {
+		return Hash{0xFF}
+	}
+	return below[0]
 }
