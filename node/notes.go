@@ -150,13 +150,24 @@ func (n *Node) noteDisconnected(s *session, err error) {
 	n.events.FlushSession(eventlog.ID(s.id))
 	n.events.Add(eventlog.PeerDisconnected{ReasonCode: reason, ConnectedMS: time.Since(s.started).Milliseconds()},
 		eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
-	n.countError(s.peer, err)
+}
+
+// blame counts what a stream to or from a peer ended with: against the peer if it broke the protocol.
+func (n *Node) blame(d record.DeviceID, err error) {
+	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
+		n.accuse(d, fault)
+		return
+	}
+	n.countError(d, err)
 }
 
 // countError puts an error that a peer's stream ended with into the errors people look at. That a stream
 // ended because a side stopped is none.
 func (n *Node) countError(d record.DeviceID, err error) {
 	if err == nil || errors.Is(err, errEnded) {
+		return
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Ended() {
 		return
 	}
 	var kind string
@@ -217,7 +228,6 @@ func (n *Node) noteVersion(d record.DeviceID, err error) {
 
 // streamFailed is told why a stream of a peer was refused or its handler failed.
 func (n *Node) streamFailed(d record.DeviceID, err error) {
-	var fault *protocol.Error
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, errEnded):
 		return
@@ -227,11 +237,8 @@ func (n *Node) streamFailed(d record.DeviceID, err error) {
 		return
 	case errors.Is(err, protocol.CodeVersion):
 		n.noteVersion(d, err)
-	case errors.As(err, &fault) && fault.Fault():
-		n.accuse(d, fault)
-		return
 	}
-	n.countError(d, err)
+	n.blame(d, err)
 }
 
 // accuse notes that a peer broke the protocol: counted, in the log once, and its session is ended. It is
@@ -383,7 +390,7 @@ func (n *Node) notePullEnded(p *pulling, refused map[feed.ID]error, err error, r
 	if err == nil {
 		n.metrics.LastSync(p.donor.Short(), time.Now())
 	}
-	n.countError(p.donor, err)
+	n.blame(p.donor, err)
 }
 
 // propagated measures how long a change took from its commit on its own device to here.

@@ -146,6 +146,9 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 	n.metrics.ConnectionAttempt(p.id.Short(), "success")
 	err = n.runSession(ctx, conn, g, n.self)
 	conn.End(err)
+	if ctx.Err() == nil {
+		n.blame(p.id, err)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if p.session == nil && p.link.state == LinkConnecting { // the session was not taken up

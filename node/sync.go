@@ -138,6 +138,9 @@ func (n *Node) observeHeads() error {
 			}
 			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
+			n.mu.Lock()
+			clear(n.peers[s.from].heads) // once is enough
+			n.mu.Unlock()
 			continue
 		}
 		if errors.Is(err, store.ErrNoSpace) {
@@ -334,9 +337,6 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		err = ctx.Err() // told to stop: no fault of anybody
 	}
 	n.notePullEnded(p, refused, err, waiting)
-	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
-		n.accuse(p.donor, fault)
-	}
 	n.wake()
 }
 

@@ -2,6 +2,7 @@ package statebatch
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -35,7 +36,8 @@ type Receiver struct {
 	Paused func(record.DeviceID) bool
 }
 
-// Serve answers one peer's pushes until it closes the stream. It blocks.
+// Serve answers one peer's pushes until it closes the stream. It blocks. Entries that do not add up to the
+// head pushed with them end it with a *protocol.Error.
 func (r *Receiver) Serve(conn *protocol.Conn) error {
 	for {
 		m, err := conn.Recv()
@@ -52,6 +54,9 @@ func (r *Receiver) Serve(conn *protocol.Conn) error {
 		ack, err := r.Receive(conn.Device(), b)
 		if err != nil {
 			return err
+		}
+		if ack.Outcome == protocol.Mismatch { // both sides held the same before: the pusher is wrong, or lies
+			return &protocol.Error{Code: protocol.CodeMismatch, Detail: fmt.Sprintf("%d entries pushed to feed %v", len(b.Entries), ack.Feed)}
 		}
 		if err := conn.Send(ack); err != nil {
 			return err
@@ -136,7 +141,7 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 func failed(err error) (protocol.Outcome, store.Result, error) {
 	switch {
 	case errors.Is(err, feed.ErrSignature):
-		return protocol.Rejected, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+		return protocol.Mismatch, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
 	case errors.Is(err, store.ErrNoSpace):
 		return protocol.Busy, store.Result{}, nil
 	}
