@@ -279,10 +279,8 @@ func TestConflictIsCounted(t *testing.T) {
 	a, b := newDevice(t, 1), newDevice(t, 2)
 	field := record.Register{Entity: record.Member(record.DeviceID{9}), Field: "note"}
 	for i, d := range []*device{a, b} {
-		field.Value = []byte{byte(i)}
-		if err := d.SetRegisters(field); err != nil {
-			t.Fatal(err)
-		}
+		field.Author, field.Stamp, field.Value = d.id, hlc.Stamp(1+i), []byte{byte(i)}
+		d.commit(t, feed.ID{Device: d.id}, Put{Record: field})
 	}
 	take := func(to, from *device) Result {
 		id := feed.ID{Device: from.id}
