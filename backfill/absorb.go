@@ -28,8 +28,7 @@ func (u *pulling) own() error {
 	var (
 		all      []feed.Entry
 		absorbed = 0
-		held     = map[string]bool{} // keys of a location feed that the donor has
-		refs     []feed.Ref          // of everything that came
+		refs     []feed.Ref // of everything that came
 	)
 	for at, last := uint64(0), false; !last; {
 		page, err := u.page()
@@ -55,15 +54,15 @@ func (u *pulling) own() error {
 			all = append(all, page.Entries...)
 			continue
 		}
-		for _, e := range page.Entries {
-			held[string(e.Key)] = true
-		}
 		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
 			return err
 		}
 	}
 	// What is signed next is this device's word again: only what it signed once may go into it.
 	if uint64(len(refs)) != u.Head.Count || u.Shape.Root(refs, u.Head.Seq) != u.Head.Root {
+		if !u.Feed.IsDevice() {
+			u.Rescan(u.Feed.Location) // finds no files for what is made up
+		}
 		return violation(protocol.CodeMismatch, "entries of own feed %v do not add up to the head this device signed", u.Feed)
 	}
 	var (
@@ -73,7 +72,7 @@ func (u *pulling) own() error {
 	if u.Feed.IsDevice() {
 		to, err = u.Store.AbsorbRegisters(u.Head, all)
 	} else {
-		to, err = u.Store.FinishAbsorb(u.Head, func(key []byte) bool { return held[string(key)] })
+		to, err = u.Store.Jump(u.Feed, u.Head)
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/store"
@@ -24,7 +25,7 @@ func (u *pulling) diff() error {
 	if err != nil {
 		return err
 	}
-	if len(w.lack)+len(remove) <= seqsPerRequest { // small enough for one transaction: never unsettled
+	if len(w.lack)+len(remove) <= w.limit() { // small enough for one transaction: never unsettled
 		var entries []feed.Entry
 		if len(w.lack) > 0 {
 			err := w.fetch(func(page []feed.Entry) error {
@@ -37,11 +38,17 @@ func (u *pulling) diff() error {
 		}
 		return u.apply(store.Change{Entries: entries, Remove: remove, Settle: &u.Head})
 	}
+	if mutant.Is("phase_swap") {
+		if err := u.apply(store.Change{Remove: remove}); err != nil {
+			return err
+		}
+		remove = nil
+	}
 	if err := w.fetch(func(page []feed.Entry) error { return u.apply(store.Change{Entries: page}) }); err != nil {
 		return err
 	}
 	for len(remove) > 0 {
-		n := min(len(remove), seqsPerRequest)
+		n := min(len(remove), w.limit())
 		if err := u.apply(store.Change{Remove: remove[:n]}); err != nil {
 			return err
 		}
@@ -82,6 +89,9 @@ func (w *walk) find() error {
 
 // beyond marks every leaf held to the right of the donor's tree as spare.
 func (w *walk) beyond(top int) error {
+	if mutant.Is("no_tail_leaves") {
+		return nil
+	}
 	first := uint64(1) << (uint(top) * w.Shape.FanBits)
 	return w.mine.LeavesFrom(first, w.spareLeaf)
 }
@@ -135,8 +145,10 @@ func (w *walk) differing(level int, nodes []node) (out []node, err error) {
 		if err != nil {
 			return nil, err
 		}
+		// Above the height of the tree here nothing is stored, which is not to say that nothing lies below.
+		stored := level <= w.mine.Height() || n.index > 0 || mutant.Is("diff_low_tree")
 		switch mine := w.Shape.HashNode(children); {
-		case mine == n.hash:
+		case stored && mine == n.hash:
 		case n.hash == feed.Hash{}:
 			width := uint64(1) << (uint(level) * w.Shape.FanBits)
 			first := n.index * width
@@ -208,7 +220,7 @@ func (w *walk) leaves(nodes []node) error {
 // fetch asks for the lacking entries, checks each against its digest and hands them on page by page.
 func (w *walk) fetch(take func([]feed.Entry) error) error {
 	for lack := w.lack; len(lack) > 0; {
-		part := lack[:min(len(lack), seqsPerRequest)]
+		part := lack[:min(len(lack), w.limit())]
 		lack = lack[len(part):]
 		seqs := make([]uint64, len(part))
 		want := make(map[feed.Ref]bool, len(part))

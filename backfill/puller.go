@@ -4,11 +4,13 @@
 package backfill
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -17,9 +19,9 @@ import (
 
 // Limits of one request, each a fraction of a frame.
 const (
-	nodesPerRequest  = 64   // a node's children are at most 512 bytes
-	leavesPerRequest = 64   // a leaf is at most 4,352 bytes
-	seqsPerRequest   = 1000 // the entries of one page
+	nodesPerRequest  = 64 // a node's children are at most 512 bytes
+	leavesPerRequest = 64 // a leaf is at most 4,352 bytes
+	seqsPerRequest   = protocol.MaxEntries
 )
 
 // Puller asks a donor for what this device lacks. Its fields are set once.
@@ -34,7 +36,10 @@ type Puller struct {
 	Rescan func(record.LocationID)
 	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
 	Orphaned func(feed.ID) bool
+	Limit    int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
 }
+
+func (p *Puller) limit() int { return cmp.Or(p.Limit, seqsPerRequest) }
 
 // Run pulls the wanted feeds, in order, over one stream. What could not be had of one feed does not keep
 // it from the next: refused says why. The caller owns the stream. It blocks until done, the stream fails, or the donor breaks the rules (*protocol.Error).
@@ -120,7 +125,7 @@ func (u *pulling) run() error {
 		p.Notes.Dropped(u.Pull, u.pending)
 		p.Notes.Ended(u.Pull, err)
 		u.pending, u.chosen = 0, false
-		if st, _ := p.Store.State(id); st.Settled == nil { // rule 11
+		if st, _ := p.Store.State(id); st.Settled == nil && !mutant.Is("cursor_kept") { // rule 11
 			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
 				return err
 			}
@@ -275,6 +280,11 @@ func (u *pulling) delta(st feed.State) error {
 		}
 		if len(page.Entries) == 0 {
 			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		if mutant.Is("cursor_before") {
+			if err := u.apply(store.Change{Cursor: u.cursor(at, high)}); err != nil {
+				return err
+			}
 		}
 		if err := u.apply(store.Change{Entries: page.Entries, Cursor: u.cursor(at, high)}); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"errors"
 	"io"
 
@@ -16,6 +17,7 @@ type Server struct {
 	// Admit is asked at every Open: an error refuses, with its code. It bounds how many pulls run at
 	// once and turns away who is no member any more.
 	Admit func() error
+	Limit int // entries of one page; 0 means protocol.MaxEntries
 }
 
 // Serve answers one stream until the puller closes it. It blocks. A feed that cannot be served is
@@ -150,7 +152,7 @@ func (v *serving) pager(request string) *pager {
 
 func (p *pager) add(e feed.Entry) error {
 	size := protocol.EntrySize(e)
-	if len(p.page.Entries) == protocol.MaxEntries || p.size+size > protocol.MaxPage {
+	if len(p.page.Entries) == cmp.Or(p.Limit, protocol.MaxEntries) || p.size+size > protocol.MaxPage {
 		if err := p.send(); err != nil {
 			return err
 		}

@@ -97,7 +97,6 @@ func (l *location) look(j job) *listing {
 type pass struct {
 	l      *location
 	number uint32
-	full   bool
 
 	stack    []job
 	missing  []absence

@@ -20,7 +20,6 @@ import (
 const (
 	measureEvery = 5 * time.Second
 	refreshEvery = time.Minute // without a change: registers of a fast clock win when their time comes
-	inviteEvery  = time.Second // a closed pairing window is closed within this
 	collectEvery = time.Hour
 	collectLeast = 1000 // tombstones of a location before collecting them pays
 
@@ -91,7 +90,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 		return fmt.Errorf("watch own addresses: %w", err)
 	}
 	defer addrs.Close()
-	measure, invites, collect := time.NewTicker(measureEvery), time.NewTicker(inviteEvery), time.NewTicker(collectEvery)
+	measure, invites, collect := time.NewTicker(measureEvery), time.NewTimer(0), time.NewTicker(collectEvery)
 	defer measure.Stop()
 	defer invites.Stop()
 	defer collect.Stop()
@@ -107,8 +106,12 @@ func (n *Node) housekeep(ctx context.Context) error {
 			n.measure(now)
 			n.watchDisk(now)
 			err = errors.Join(n.reap(ctx), n.reviewOrphans(now))
+		case <-n.window:
+			invites.Reset(0)
 		case now := <-invites.C:
-			err = n.reviewInvites(now)
+			var next time.Duration
+			next, err = n.reviewInvites(now)
+			invites.Reset(next)
 		case <-collect.C:
 			err = n.collect()
 		case <-ctx.Done():

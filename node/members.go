@@ -72,6 +72,7 @@ func (n *Node) refresh() error {
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
 			n.peers[d] = &peer{id: d, link: newLink(now), heads: map[feed.ID]protocol.HeadInfo{}}
+			n.dialSoon()
 		}
 	}
 	lib := n.lib
@@ -141,6 +142,7 @@ func (n *Node) readDevices() error {
 		if !slices.EqualFunc(p.published, addrs, multiaddr.Multiaddr.Equal) {
 			p.published = addrs
 			p.link.kick()
+			n.dialSoon()
 		}
 	}
 	return nil
@@ -198,6 +200,9 @@ func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 		defer n.mu.Unlock()
 		if n.set.Role(d) == 0 {
 			return protocol.CodeNotMember
+		}
+		if p := n.peers[d]; p != nil && time.Now().Before(p.shunned) {
+			return protocol.CodeBusy
 		}
 		return nil
 	}

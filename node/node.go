@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -73,6 +75,9 @@ type Node struct {
 	serving  chan struct{} // one token for each pull being served
 
 	look   chan struct{} // capacity 1: something changed that sync may have to act on
+	reload chan struct{} // capacity 1: rewritten holds locations
+	redial chan struct{} // capacity 1: a peer may be due for dialing
+	window chan struct{} // capacity 1: the pairing window has moved
 	stop   chan struct{} // closed when a person asks the node to end
 	ending sync.Once
 	asked  chan struct{} // closed once this device may write its own feeds: at once, unless the store was rolled back
@@ -96,7 +101,9 @@ type Node struct {
 	compared map[compareKey]uint64 // seq at which Merkle roots were last compared
 	label    string                // what this device is called
 	full     bool                  // the disk is almost full
-	invited  time.Time             // until when an invite is open
+
+	rewritten map[record.LocationID]bool // own locations that something else than the indexer wrote
+	invited   time.Time                  // until when an invite is open
 }
 
 // serveLimit is how many pulls one node serves at a time; more are told to come back.
@@ -110,10 +117,11 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	n = &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
-		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
+		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
-		compared: map[compareKey]uint64{},
+		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	defer func() {
 		if err != nil {
@@ -336,6 +344,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.pullFeeds(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
 	g.Go(func() error { return n.index(ctx) })
+	g.Go(func() error { return n.reloadRewritten(ctx) })
 	if n.cfg.Pubsub {
 		g.Go(func() error { return n.gossip(ctx) })
 	}
@@ -408,6 +417,36 @@ func (n *Node) index(ctx context.Context) error {
 		}
 		if !wait(ctx, measureEvery) { // the disk may get room again; a frozen identity only a person can mend
 			return nil
+		}
+	}
+}
+
+// reindex makes the indexer read a location again that something else wrote. It does not wait for that.
+func (n *Node) reindex(id record.LocationID) {
+	n.mu.Lock()
+	n.rewritten[id] = true
+	n.mu.Unlock()
+	select {
+	case n.reload <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) reloadRewritten(ctx context.Context) error {
+	for {
+		select {
+		case <-n.reload:
+		case <-ctx.Done():
+			return nil
+		}
+		n.mu.Lock()
+		ids := slices.Collect(maps.Keys(n.rewritten))
+		clear(n.rewritten)
+		n.mu.Unlock()
+		for _, id := range ids {
+			if err := n.indexer.Reload(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, catalog.ErrStopped) {
+				n.log.Warn("location not scanned after a rollback", "location", id, "err", err)
+			}
 		}
 	}
 }

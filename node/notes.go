@@ -91,7 +91,9 @@ func (n *Node) noteConnected(s *session, g protocol.Greeting) {
 		Path: path, Transport: transport, AddressClass: class, Outbound: s.initiator == n.self,
 		RTTMS: float64(s.clock.RTT.Microseconds()) / 1000,
 	}, eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
-	n.rememberAddr(s.peer, s.address)
+	if s.initiator == n.self { // the other way round the port is not one it listens at
+		n.rememberAddr(s.peer, s.address)
+	}
 	if s.clock.RTT > 0 {
 		n.noteClock(s, s.clock, s.started)
 	}

@@ -81,6 +81,7 @@ func (n *Node) resume(d *record.DeviceID) {
 		if d == nil || p.id == *d {
 			p.paused = false
 			p.link.kick()
+			n.dialSoon()
 		}
 	}
 	clear(n.retries)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -74,7 +73,11 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
-			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			conn, err := protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			if err == nil {
+				conn.Bind(ctx) // until the sender has ended
+			}
+			return conn, err
 		},
 	})
 	if err := n.learnCerts(g.Theirs.Certs); err != nil {
@@ -334,6 +337,9 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 		}
 		n.mu.Unlock()
 	case feed.OwnJump:
+		if !n.follows(id) { // of a location that is no more; the peer will hear of that and drop it
+			return nil
+		}
 		release, ok := n.store.Claim(id)
 		if !ok {
 			return nil // it is being taken back from another peer: the next heads tell what is left to do
@@ -409,18 +415,4 @@ func (n *Node) compression(d record.DeviceID) protocol.Compression {
 		return p.session.terms.Compression
 	}
 	return 0
-}
-
-// sessions returns the live sessions, by device.
-func (n *Node) sessions() []*session {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []*session
-	for _, p := range n.peers {
-		if p.session != nil {
-			out = append(out, p.session)
-		}
-	}
-	slices.SortFunc(out, func(a, b *session) int { return slices.Compare(a.peer[:], b.peer[:]) })
-	return out
 }

@@ -63,8 +63,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 		}
 	}()
 	for {
-		next, err := n.observeHeads()
-		if err != nil {
+		if err := n.observeHeads(); err != nil {
 			return err
 		}
 		for _, p := range n.choosePulls(time.Now()) {
@@ -75,7 +74,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 			}()
 		}
 		n.decide(time.Now())
-		timer := time.NewTimer(next)
+		timer := time.NewTimer(n.nextLook(time.Now()))
 		select {
 		case <-n.look:
 		case <-timer.C:
@@ -89,12 +88,27 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 	}
 }
 
-// lookAgain is how long sync sleeps when nothing wakes it: long enough to cost nothing, short enough
-// that a retry is not late by much.
-const lookAgain = time.Second
+// lookAgain is how long sync sleeps at most when nothing wakes it.
+const lookAgain = 30 * time.Second
 
-// observeHeads notes the heads that peers have shown of followed feeds, and returns when to look again.
-func (n *Node) observeHeads() (time.Duration, error) {
+// nextLook returns how long until a retry is due or a pause ends.
+func (n *Node) nextLook(now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := lookAgain
+	for _, r := range n.retries {
+		if r.at.After(now) {
+			next = min(next, r.at.Sub(now))
+		}
+	}
+	if n.paused.active(now) && !n.paused.until.IsZero() {
+		next = min(next, n.paused.until.Sub(now))
+	}
+	return max(next, time.Millisecond)
+}
+
+// observeHeads notes the heads that peers have shown of followed feeds.
+func (n *Node) observeHeads() error {
 	type shown struct {
 		from  record.DeviceID
 		heads []feed.Head
@@ -127,10 +141,10 @@ func (n *Node) observeHeads() (time.Duration, error) {
 			continue
 		}
 		if errors.Is(err, store.ErrNoSpace) {
-			return lookAgain, nil // sync is about to pause; the heads will be told again
+			return nil // sync is about to pause; the heads will be told again
 		}
 		if err != nil {
-			return lookAgain, err
+			return err
 		}
 		for _, o := range seen {
 			if o.Forks {
@@ -138,7 +152,7 @@ func (n *Node) observeHeads() (time.Duration, error) {
 			}
 		}
 	}
-	return lookAgain, nil
+	return nil
 }
 
 // choosePulls decides which feeds to pull from whom now, and marks those pulls as going on.
@@ -169,9 +183,9 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			}
 		}
 	}
-	for d, p := range n.peers { // own feeds that a rollback lost
+	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
-			if n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)
 			}
 		}

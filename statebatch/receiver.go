@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -71,19 +72,20 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 		r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
 		return nil, err
 	}
-	if outcome == protocol.Applied {
-		if err := r.Store.Sync(); err != nil {
-			return nil, err
-		}
+	ack := &protocol.Ack{Feed: id, Outcome: outcome}
+	if st, ok := r.Store.State(id); ok && st.Settled != nil && !st.Settled.IsGenesis() {
+		ack.Head = *st.Settled
+	}
+	if mutant.Is("ack_volatile") && outcome != protocol.Applied {
+		return ack, nil
+	}
+	if err := r.Store.Sync(); err != nil { // whatever the outcome: the head may have come by a pull just now
+		return nil, err
 	}
 	r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
 	switch outcome {
 	case protocol.Gap, protocol.Unsettled, protocol.Mismatch, protocol.Busy:
 		r.Notes.Look(id)
-	}
-	ack := &protocol.Ack{Feed: id, Outcome: outcome}
-	if st, ok := r.Store.State(id); ok && st.Settled != nil {
-		ack.Head = *st.Settled
 	}
 	return ack, nil
 }

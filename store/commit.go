@@ -7,6 +7,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -65,6 +66,11 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 		}
 		return head, nil
 	}
+	if st, ok := s.State(id); ok && st.Settled == nil && st.Count > 0 {
+		if err := s.untangle(id); err != nil {
+			return head, err
+		}
+	}
 	limit := commitEntries
 	for first := true; first || len(puts) > 0; first = false {
 		n, size := 0, 0
@@ -77,7 +83,7 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 			return head, err
 		}
 		err = s.update(func(t *tx) error {
-			if s.Frozen() {
+			if s.Frozen() && !mutant.Is("frozen_writes") {
 				return ErrFrozen
 			}
 			r, err := t.row(id)
@@ -103,6 +109,16 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 // (rules 1, 2 and 15).
 func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
 	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
+	if mutant.Is("no_jump") {
+		at = r.state.Floor.Seq
+	}
+	if mutant.Is("jump_keeps_seq") && j.above > 0 {
+		at = j.above - 1
+	}
+	onto := j.onto
+	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot && !mutant.Is("onto_once") {
+		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
+	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
 	for _, p := range puts {
 		at++
@@ -122,7 +138,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	}
 	h := t.s.cfg.Sign(feed.Head{
 		Library: t.s.Library(), Feed: r.state.Feed, Seq: at, GC: gc, Count: r.state.Count, Root: root,
-		Boot: t.s.cfg.Boot, Onto: j.onto, Stamp: stamp,
+		Boot: t.s.cfg.Boot, Onto: onto, Stamp: stamp,
 	})
 	r.settle(h)
 	return h, nil
@@ -187,7 +203,7 @@ func (s *Store) SetRegisters(regs ...record.Register) error {
 // returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
 // collected.
 func (s *Store) Collect(id feed.ID, seq uint64) (feed.Head, error) {
-	if id.IsDevice() {
+	if id.IsDevice() && !mutant.Is("device_gc") {
 		return feed.Head{}, fmt.Errorf("collect feed %v: device feeds keep their deletes", id)
 	}
 	return s.commit(id, nil, jump{gc: seq, force: true})
@@ -215,7 +231,7 @@ func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head
 		if !ok {
 			order = append(order, string(key))
 		}
-		if !ok || reg.Compare(old) > 0 {
+		if !ok || reg.Compare(old) > 0 && !mutant.Is("absorb_overwrites") {
 			merged[string(key)] = reg
 		}
 		return nil
@@ -250,6 +266,7 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		if err != nil {
 			return err
 		}
+		r.after = max(r.after, r.state.Floor.Seq, over.Seq) // whatever is signed next, even after a crash here
 		for _, e := range entries {
 			old, err := t.get(r, e.Key)
 			if err != nil {
@@ -264,7 +281,6 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 			}
 		}
 		r.state.Settled = nil
-		r.after = max(r.after, over.Seq) // whatever is signed next, even after a crash here
 		_, err = t.root(r, over.Seq)
 		return err
 	})
@@ -274,45 +290,59 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 	return nil
 }
 
-// FinishAbsorb ends what AbsorbEntries began: own entries whose key the peer does not hold move to seqs
-// above everything, since the two histories may have used one seq twice, and the feed is signed above
-// the peer's head. The feed stays unsettled until the last of its transactions.
-func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
-	id := over.Feed
-	var own []Row
-	err := s.Entries(id, func(r Row) error {
-		if !held(r.Key) {
-			own = append(own, Row{Key: bytes.Clone(r.Key), Record: bytes.Clone(r.Record), Local: bytes.Clone(r.Local)})
+// untangle gives each seq of an own feed that is being absorbed to one entry: a feed whose history went
+// backwards has given some out twice. Of two entries the one moves, to a seq that no head has taken, that
+// this device wrote itself. The feed is unsettled before and after.
+func (s *Store) untangle(id feed.ID) error {
+	for {
+		var (
+			twice []feed.Entry
+			last  uint64
+			first []byte
+		)
+		err := s.Entries(id, func(e Row) error {
+			if e.Seq == last {
+				move := e.Key
+				if len(e.Local) == 0 {
+					move = first
+				}
+				twice = append(twice, feed.Entry{Key: bytes.Clone(move), Seq: e.Seq})
+			}
+			last, first = e.Seq, append(first[:0], e.Key...)
+			if len(twice) == commitEntries/2 {
+				return kv.Stop
+			}
+			return nil
+		})
+		if err != nil || len(twice) == 0 || mutant.Is("absorb_same_seq") {
+			return err
 		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, ErrUnknownFeed) {
-		return feed.Head{}, err
-	}
-	for len(own) > 0 {
-		n := min(len(own), commitEntries/2)
-		err := s.update(func(t *tx) error {
+		err = s.update(func(t *tx) error {
 			r, err := t.row(id)
 			if err != nil {
 				return err
 			}
-			at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, over.Seq)
-			for _, e := range own[:n] {
-				at++
-				if _, err := t.upsert(r, feed.Entry{Key: e.Key, Seq: at, Record: e.Record}, e.Local); err != nil {
+			r.after = max(r.after, r.state.Floor.Seq, r.state.Best.Seq)
+			for _, e := range twice {
+				h, err := t.get(r, e.Key)
+				if err != nil {
+					return err
+				}
+				if h == nil || h.Seq != e.Seq {
+					continue
+				}
+				r.after++
+				if _, err := t.upsert(r, feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}, h.local); err != nil {
 					return err
 				}
 			}
-			r.state.Settled, r.after = nil, at
-			_, err = t.root(r, at)
+			_, err = t.root(r, r.after)
 			return err
 		})
 		if err != nil {
-			return feed.Head{}, fmt.Errorf("absorb into feed %v: %w", id, err)
+			return fmt.Errorf("absorb into feed %v: %w", id, err)
 		}
-		own = own[n:]
 	}
-	return s.Jump(id, over)
 }
 
 // Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.

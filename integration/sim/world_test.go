@@ -1,0 +1,570 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"peerdex/feed"
+	"peerdex/kv/memory"
+	"peerdex/record"
+)
+
+// knobs are drawn once a phase: each seed has some of the faults, at rates of its own.
+type knobs struct {
+	interrupt, crash, history, leave, partition float64 // chance per step
+	push, gossip                                float64
+	corrupt, truncate                           float64 // chance per write to a stream
+	syncFails                                   float64 // chance per step that a node's next sync fails
+	busy                                        float64 // chance that a donor turns an Open away
+	limit                                       int     // entries of a page and of a transaction
+	fragment                                    bool    // reads return less than there is
+	skew                                        time.Duration
+}
+
+// world is one seed's library.
+type world struct {
+	seed  uint64
+	steps int
+	shape feed.Shape
+	lib   feed.LibraryID
+	keys  int
+	clone bool
+	knob  knobs
+
+	plan, net, pick *rand.Rand // what happens; what streams do; who runs next
+	nodes           []*node
+	feeds           []feed.ID
+	edges, cuts     map[[2]int]bool
+	tasks           []*task
+	cur             *task
+	hints           []hint
+	batches         []batch
+	chaos           bool
+	over            bool // being torn down: nothing is checked any more
+
+	now       time.Time
+	boots     uint64
+	sessions  uint64
+	strands   bool  // this world looks for the moment to strand a node
+	forked    *node // whose feed was just seen to fork
+	uid       int
+	rollbacks bool // some history went backwards, or an identity was cloned
+	moved     int  // entries that went over any stream
+
+	signed  map[headKey][]feed.Entry // the live set under each head an owner signed (Hist)
+	ever    map[feed.ID]map[string]bool
+	history map[feed.ID][]feed.Head
+	stats   map[string]int
+	trace   []event
+	hash    uint64
+	events  int
+	full    bool // keep the whole trace
+}
+
+type headKey struct {
+	feed    feed.ID
+	seq, gc uint64
+	root    feed.Hash
+}
+
+func keyOf(h feed.Head) headKey { return headKey{h.Feed, h.Seq, h.GC, h.Root} }
+
+// bug is a broken invariant.
+type bug struct {
+	id, what string
+	seed     uint64
+	trace    string
+}
+
+func (b *bug) Error() string { return fmt.Sprintf("%s: %s", b.id, b.what) }
+
+const streams = 0x9E3779B97F4A7C15
+
+func newWorld(seed uint64, full bool) *world {
+	rng := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n*streams)) }
+	w := &world{
+		seed: seed, full: full, plan: rng(1), net: rng(2), pick: rng(3),
+		edges: map[[2]int]bool{}, cuts: map[[2]int]bool{},
+		now:    time.Unix(1_800_000_000, 0),
+		signed: map[headKey][]feed.Entry{}, ever: map[feed.ID]map[string]bool{}, history: map[feed.ID][]feed.Head{},
+		stats: map[string]int{}, hash: 14695981039346656037,
+	}
+	r := w.plan
+	w.lib[0] = byte(seed)
+	n := 3 + r.IntN(3)
+	w.keys = 2 + r.IntN(7)
+	w.steps = 100 + r.IntN(100)
+	w.shape = feed.DefaultShape
+	if chance(r, 0.85) {
+		w.shape = feed.Shape{LeafBits: 1 + uint(r.IntN(2)), FanBits: 1 + uint(r.IntN(2))}
+	}
+	w.clone = chance(r, 0.15)
+	w.strands = chance(r, 0.4)
+	w.turn()
+	for i := range n {
+		dev := deviceID(i)
+		w.feeds = append(w.feeds, feed.ID{Device: dev}, w.location(dev))
+	}
+	for i := range n {
+		w.add(deviceID(i)).start(memory.New(w.memory()))
+	}
+	tree := chance(r, 0.6) // most pairs meet only through others
+	for i := range n {
+		for j := range i {
+			if !tree || j == r.IntN(i) {
+				w.edges[edge(i, j)] = true
+			}
+		}
+		if i > 0 && len(w.edges) < i {
+			w.edges[edge(i, r.IntN(i))] = true
+		}
+	}
+	return w
+}
+
+func deviceID(i int) (d record.DeviceID) {
+	for k := range d {
+		d[k] = byte(i*37 + k*k + 1)
+	}
+	return d
+}
+
+func (w *world) location(d record.DeviceID) feed.ID {
+	id := feed.ID{Device: d}
+	id.Location[0], id.Location[15] = 1, d[0]
+	return id
+}
+
+func (w *world) memory() memory.Config {
+	return memory.Config{}
+}
+
+func edge(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
+
+// turn draws the knobs of a phase.
+func (w *world) turn() {
+	r := w.plan
+	of := func(v ...float64) float64 { return v[r.IntN(len(v))] }
+	w.knob = knobs{
+		interrupt: of(0.02, 0.1, 0.3), crash: of(0, 0.02, 0.05), history: of(0, 0.02, 0.05),
+		leave: of(0, 0.002, 0.008), partition: of(0, 0.02), push: of(0, 0.1, 0.25), gossip: of(0, 0.1),
+		corrupt: of(0, 0, 0.01), truncate: of(0, 0, 0.01), syncFails: of(0, 0, 0.01), busy: of(0, 0, 0.1),
+		limit: []int{1, 2, 5, 0}[r.IntN(4)], fragment: chance(r, 0.3),
+		skew: time.Duration(of(0, 1, 90) * float64(time.Second)),
+	}
+	if w.knob.history > 0 || w.clone {
+		w.rollbacks = true
+	}
+}
+
+func (w *world) add(dev record.DeviceID) *node {
+	n := &node{w: w, i: len(w.nodes), dev: dev, fs: folder{}, marker: &marker{}}
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+func (w *world) alive() (out []*node) {
+	for _, n := range w.nodes {
+		if !n.gone {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (w *world) connected(a, b *node) bool {
+	e := edge(a.i, b.i)
+	return a != b && w.edges[e] && !w.cuts[e] && !a.gone && !b.gone
+}
+
+func (w *world) neighbours(n *node) (out []*node) {
+	for _, m := range w.nodes {
+		if w.connected(n, m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// reach counts that a branch or fault was met.
+func (w *world) reach(name string) { w.stats[name]++ }
+
+type event struct {
+	kind string
+	node int
+	feed string
+	x, y uint64
+	at   time.Time
+}
+
+func (e event) String() string {
+	return fmt.Sprintf("%s n%d %s %d %d", e.kind, e.node, e.feed, e.x, e.y)
+}
+
+// log adds one event to the trace.
+func (w *world) log(kind string, n *node, x, y uint64) { w.logFeed(kind, n, feed.ID{}, x, y) }
+
+func (w *world) logFeed(kind string, n *node, id feed.ID, x, y uint64) {
+	i := -1
+	if n != nil {
+		i = n.i
+	}
+	mix := func(v uint64) { w.hash = (w.hash ^ v) * 1099511628211 }
+	for _, c := range []byte(kind) {
+		mix(uint64(c))
+	}
+	mix(uint64(i))
+	mix(uint64(w.feedIndex(id)))
+	mix(x)
+	mix(y)
+	if w.events++; w.events > 200_000 {
+		w.fail("STUCK", n, "no end after %d events", w.events)
+	}
+	const last = 120
+	if !w.full && len(w.trace) >= 2*last {
+		w.trace = append(w.trace[:0], w.trace[last:]...)
+	}
+	e := event{kind: kind, node: i, x: x, y: y, at: w.now}
+	if k := w.feedIndex(id); k >= 0 {
+		e.feed = w.feedName(id)
+	}
+	w.trace = append(w.trace, e)
+}
+
+func (w *world) feedIndex(id feed.ID) int {
+	for i, f := range w.feeds {
+		if f == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (w *world) feedName(id feed.ID) string {
+	i := w.feedIndex(id)
+	if i < 0 {
+		return ""
+	}
+	return feedNames[i]
+}
+
+var feedNames = [...]string{"d0", "l0", "d1", "l1", "d2", "l2", "d3", "l3", "d4", "l4", "d5", "l5"}
+
+// fail ends the run with a broken invariant.
+func (w *world) fail(id string, n *node, format string, args ...any) {
+	if w.over {
+		return
+	}
+	where := ""
+	if n != nil {
+		where = fmt.Sprintf("node %d: ", n.i)
+	}
+	var b strings.Builder
+	for _, e := range w.trace {
+		fmt.Fprintf(&b, "  %8.3f %v\n", float64(e.at.UnixMilli()-1_800_000_000_000)/1e3, e)
+	}
+	panic(&bug{id: id, what: where + fmt.Sprintf(format, args...), seed: w.seed, trace: b.String()})
+}
+
+// run plays the whole seed and returns what it broke.
+func (w *world) run() (broken *bug) {
+	defer func() {
+		if p := recover(); p != nil {
+			var ok bool
+			if broken, ok = p.(*bug); !ok {
+				broken = &bug{id: "PANIC", what: fmt.Sprint(p), seed: w.seed, trace: string(debug.Stack())}
+			}
+		}
+		w.over = true
+		for _, t := range w.tasks {
+			if !t.done {
+				t.dead = true
+				t.link.cut()
+				t.stop()
+			}
+		}
+	}()
+	w.storm(w.steps)
+	w.heal()
+	if chance(w.plan, 0.4) {
+		for _, n := range w.nodes {
+			if n.gone && chance(w.plan, 0.8) {
+				n.gone = false
+				w.reach("returned")
+				w.log("return", n, 0, 0)
+			}
+		}
+		w.clone = false
+		was := w.rollbacks
+		w.turn()
+		w.rollbacks = w.rollbacks || was
+		w.storm(w.steps / 2)
+		w.heal()
+		w.reach("second chaos")
+	}
+	return nil
+}
+
+// storm is the chaos phase.
+func (w *world) storm(steps int) {
+	w.chaos = true
+	r := w.plan
+	for step := range steps {
+		w.now = w.now.Add(time.Duration(20+r.IntN(400)) * time.Millisecond)
+		al := w.alive()
+		n := al[r.IntN(len(al))]
+		switch x := r.Float64(); {
+		case x < 0.20:
+			for range 1 + r.IntN(3) {
+				n.edit(r)
+			}
+			if chance(r, 0.7) {
+				n.sync()
+			}
+		case x < 0.38:
+			for range 1 + r.IntN(4) {
+				w.uid++
+				n.fs.change(r, 2*w.keys, w.uid)
+			}
+			n.scan()
+			if chance(r, 0.7) {
+				n.sync()
+			}
+		case x < 0.43:
+			n.collect(r)
+		case x < 0.48:
+			n.sync()
+		case x < 0.64:
+			w.meet(n, r)
+		case x < 0.64+w.knob.push:
+			if len(w.batches) > 0 && chance(r, 0.4) {
+				w.replay(r)
+			} else {
+				w.push(n, r)
+			}
+		case x < 0.64+w.knob.push+w.knob.gossip:
+			w.gossip(n, r)
+		}
+		w.accident(n, step, steps)
+		if w.strands {
+			w.strand(true)
+		}
+		if o := w.forked; o != nil { // the hardest moment for an owner to leave
+			w.forked = nil
+			if chance(r, 0.3) && !o.gone && len(w.alive()) > 2 {
+				w.reach("departure after a fork")
+				w.leave(o)
+			}
+		}
+		w.schedule()
+		for _, n := range w.alive() {
+			if n.rescan && chance(r, 0.5) {
+				n.scan()
+			}
+			if n.broken {
+				w.crash(n)
+			}
+		}
+	}
+	if chance(r, 0.2) {
+		w.strand(false)
+	}
+	w.chaos = false
+}
+
+// strand takes away everybody who could still complete a feed for an unsettled node, if there is one;
+// behind: only where somebody is left who is settled further back.
+func (w *world) strand(behind bool) {
+	for _, n := range w.alive() {
+		for _, id := range w.feeds {
+			st, _ := n.st.State(id)
+			if _, ok := n.at(id); ok || id.Device == n.dev {
+				continue
+			}
+			var able []*node
+			below := false
+			for _, m := range w.alive() {
+				h, ok := m.at(id)
+				below = below || ok && m.dev != id.Device && !h.IsGenesis() && h.Compare(st.Floor) < 0
+				if m != n && (m.dev == id.Device || ok && h.Compare(st.Floor) >= 0 && !h.IsGenesis()) {
+					able = append(able, m)
+				}
+			}
+			if len(w.alive())-len(able) < 2 || behind && !below {
+				continue
+			}
+			w.reach("stranded")
+			w.strands = false
+			for _, m := range able {
+				w.leave(m)
+			}
+			return
+		}
+	}
+}
+
+// accident is what may befall node n in a step.
+func (w *world) accident(n *node, step, steps int) {
+	r := w.plan
+	k := w.knob
+	switch y := r.Float64(); {
+	case y < k.crash:
+		w.crash(n)
+	case y < k.crash+k.history:
+		w.rewrite(n)
+	case y < k.crash+k.history+k.leave && len(w.alive()) > 2:
+		w.leave(n)
+	case y < k.crash+k.history+k.leave+k.syncFails:
+		n.syncFails = true
+	case y > 1-k.partition:
+		clear(w.cuts)
+		if chance(r, 0.5) {
+			for i := range w.nodes {
+				for j := range i {
+					if e := edge(i, j); w.edges[e] && chance(r, 0.5) {
+						w.cuts[e] = true
+					}
+				}
+			}
+			w.reach("partition")
+		}
+	}
+	if k.skew > 0 && chance(r, 0.02) {
+		n.offset = time.Duration(r.Int64N(int64(2*k.skew))) - k.skew
+		w.reach("clock jump")
+	}
+	if w.clone && step > steps/2 {
+		w.clone = false
+		w.duplicate(n)
+	}
+}
+
+// schedule lets the tasks run for a while, and cuts some of their links.
+func (w *world) schedule() {
+	for range 1 + w.pick.IntN(2) {
+		for i := 0; i < len(w.tasks); i++ {
+			t := w.tasks[i]
+			if t.done {
+				continue
+			}
+			if !w.connected(t.link.a, t.link.b) || chance(w.pick, w.knob.interrupt/3) {
+				if !t.link.faulty {
+					w.reach("interrupt")
+				}
+				t.link.cut()
+			}
+			if t.ready() && chance(w.pick, 0.7) {
+				w.resume(t)
+			}
+			if t.on.broken {
+				w.crash(t.on)
+			}
+		}
+		w.sweep()
+	}
+}
+
+// kill ends every task of n and breaks its links.
+func (w *world) kill(n *node) {
+	for _, t := range w.tasks {
+		if t.done || t.link.a != n && t.link.b != n {
+			continue
+		}
+		t.link.cut()
+		if t.on == n {
+			w.finish(t)
+		}
+	}
+	w.sweep()
+}
+
+// crash cuts the power of n and starts it again on what survived.
+func (w *world) crash(n *node) {
+	lose := n.disk.Unsynced()
+	keep := lose
+	if chance(w.plan, 0.7) {
+		keep = w.plan.IntN(lose + 1)
+	}
+	w.reach("crash")
+	if keep < lose {
+		w.reach("crash lost a suffix")
+	}
+	w.log("crash", n, uint64(keep), uint64(lose))
+	after := n.disk.Crash(keep)
+	n.down = true
+	w.kill(n)
+	n.durableOnly()
+	n.start(after)
+	n.recovered()
+}
+
+// rewrite makes the history of n go backwards: backup, restore or wipe.
+func (w *world) rewrite(n *node) {
+	r := w.plan
+	switch z := r.Float64(); {
+	case z < 0.35 || z < 0.85 && n.backup == nil:
+		b := n.disk.Backup()
+		n.backup = &b
+		w.log("backup", n, 0, 0)
+	case z < 0.85:
+		w.reach("restore")
+		keepMarker := chance(r, 0.5)
+		w.log("restore", n, 0, 0)
+		n.disk.Crash(0)
+		n.down = true
+		w.kill(n)
+		if keepMarker {
+			w.reach("restore with marker")
+		} else {
+			n.marker = &marker{}
+		}
+		n.forget()
+		n.start(memory.Restore(w.memory(), *n.backup))
+		if keepMarker && n.st.RolledBack() {
+			w.reach("marker tells")
+		}
+		n.rescan = true
+	default:
+		w.reach("wipe")
+		w.log("wipe", n, 0, 0)
+		n.disk.Crash(0)
+		n.down = true
+		w.kill(n)
+		n.marker, n.backup = &marker{}, nil
+		n.forget()
+		n.start(memory.New(w.memory()))
+		n.rescan = true
+	}
+}
+
+func (w *world) leave(n *node) {
+	w.reach("departure")
+	w.log("leave", n, 0, 0)
+	n.gone = true
+	w.kill(n)
+}
+
+// duplicate clones n, identity and all; both live.
+func (w *world) duplicate(n *node) {
+	w.reach("clone")
+	w.log("clone", n, uint64(len(w.nodes)), 0)
+	c := w.add(n.dev)
+	for id, rec := range n.fs {
+		c.fs[id] = rec
+	}
+	c.start(memory.Restore(w.memory(), n.disk.Backup()))
+	for _, m := range w.nodes[:c.i] {
+		if m != n && chance(w.plan, 0.6) {
+			w.edges[edge(m.i, c.i)] = true
+		}
+	}
+	for {
+		if m := w.nodes[w.plan.IntN(c.i)]; m != n {
+			w.edges[edge(m.i, c.i)] = true
+			return
+		}
+	}
+}
