@@ -138,7 +138,8 @@ func TestDeletedWhileAway(t *testing.T) {
 	for _, collected := range []bool{false, true} {
 		t.Run(fmt.Sprintf("collected %v", collected), func(t *testing.T) {
 			dir, gone := tempDir(t), tempDir(t)
-			fill(t, filepath.Join(dir, "folder"), many)
+			const files = 2500
+			fill(t, filepath.Join(dir, "folder"), files)
 			write(t, filepath.Join(dir, "kept", "file"), "1")
 			fill(t, gone, 300)
 			a, b := two(t, []string{dir, gone}, nil)
@@ -157,7 +158,7 @@ func TestDeletedWhileAway(t *testing.T) {
 			want.wantOnDisk(t, dir)
 			a.stop()
 			tombstones := a.tombstones(t, id, collected)
-			if want := uint64(many + 100 + 1); tombstones != want {
+			if want := uint64(files + files/100 + 1); tombstones != want {
 				t.Errorf("%d tombstones, want %d", tombstones, want)
 			}
 			a.start("")
@@ -175,7 +176,7 @@ func TestDeletedWhileAway(t *testing.T) {
 			}
 			wantEqualOnDisk(t, a, b)
 			for _, p := range []*peer{a, b} {
-				want := uint64(many + 100 + 1)
+				want := uint64(files + files/100 + 1)
 				if collected {
 					want = 0
 				}

@@ -131,8 +131,7 @@ func (p *peer) dump() {
 		fmt.Fprintf(&b, "\n%s\n", text)
 	}
 	_, err := p.client.Events(ctx, api.EventQuery{}, func(e eventlog.Event) error {
-		details, _ := json.Marshal(e.Details)
-		fmt.Fprintf(&b, "%s %s %s %s\n", e.Timestamp.Format("15:04:05.000"), e.Type, e.Summary, details)
+		fmt.Fprintf(&b, "%s %s %s %s\n", e.Timestamp.Format("15:04:05.000"), e.Type, e.Summary, e.Details)
 		return nil
 	})
 	if err != nil {
@@ -388,6 +387,15 @@ func (p *peer) events(q api.EventQuery) (out []eventlog.Event) {
 		p.t.Fatalf("events of %s: %v", p.name, err)
 	}
 	return out
+}
+
+// detail decodes the details of an event.
+func detail[D eventlog.Detail](t testing.TB, e eventlog.Event) (d D) {
+	t.Helper()
+	if err := json.Unmarshal(e.Details, &d); err != nil || e.Type != d.Type() {
+		t.Fatalf("details of %s: %v: %s", e.Type, err, e.Details)
+	}
+	return d
 }
 
 // other returns what p shows of the device called name.

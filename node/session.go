@@ -13,6 +13,7 @@ import (
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/statebatch"
+	"peerdex/store"
 )
 
 // Rhythm of a session, in quiet times under 40 messages a minute for both directions together.
@@ -320,7 +321,7 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 	id := info.Best.Feed
 	st, _ := n.store.State(id)
 	v := st.DecideOwn(n.boot, info.Settled, info.Best)
-	if v.Own == feed.OwnIgnore {
+	if v.Own == feed.OwnIgnore || n.store.Frozen() {
 		return nil
 	}
 	if err := v.Over.Verify(); err != nil || v.Over.Library != n.store.Library() {
@@ -339,8 +340,16 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 		if !n.follows(id) { // of a location that is no more; the peer will hear of that and drop it
 			return nil
 		}
+		release, ok := n.store.Claim(id)
+		if !ok {
+			return nil // it is being taken back from another peer: the next heads tell what is left to do
+		}
 		to, err := n.store.Jump(id, v.Over)
-		if err != nil {
+		release()
+		switch {
+		case errors.Is(err, store.ErrFrozen), errors.Is(err, store.ErrNoSpace):
+			return nil // no reason to stop talking; said elsewhere
+		case err != nil:
 			return err
 		}
 		n.noteRolledBack(s.peer, s.id, id, 0, v.Over, to)

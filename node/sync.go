@@ -11,6 +11,7 @@ import (
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // maxPulls is how many donors are pulled from at a time.
@@ -131,8 +132,16 @@ func (n *Node) observeHeads() error {
 	for _, s := range all {
 		seen, err := n.store.Observe(s.heads)
 		if errors.Is(err, feed.ErrSignature) {
+			n.mu.Lock() // said once: what was shown is forgotten with it
+			if p := n.peers[s.from]; p != nil {
+				clear(p.heads)
+			}
+			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
 			continue
+		}
+		if errors.Is(err, store.ErrNoSpace) {
+			return nil // sync is about to pause; the heads will be told again
 		}
 		if err != nil {
 			return err
@@ -174,7 +183,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			}
 		}
 	}
-	for d, p := range n.peers { // own feeds that a rollback lost
+	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
 			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -74,6 +75,9 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 	ack := &protocol.Ack{Feed: id, Outcome: outcome}
 	if st, ok := r.Store.State(id); ok && st.Settled != nil && !st.Settled.IsGenesis() {
 		ack.Head = *st.Settled
+	}
+	if mutant.Is("ack_volatile") && outcome != protocol.Applied {
+		return ack, nil
 	}
 	if err := r.Store.Sync(); err != nil { // whatever the outcome: the head may have come by a pull just now
 		return nil, err

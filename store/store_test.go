@@ -257,7 +257,10 @@ func TestNewEntriesAreLikeOthers(t *testing.T) {
 		t.Fatalf("head counts %d entries, the feed %+v; want 3 and %+v", head.Count, a.Counts(id), want)
 	}
 	var names []string
-	err := a.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error { names = append(names, string(name)); return nil })
+	err := a.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error {
+		names = append(names, string(name))
+		return nil
+	})
 	if err != nil || !slices.Equal(names, []string{"one again", "two again"}) {
 		t.Fatalf("names are %q, %v", names, err)
 	}
@@ -265,3 +268,31 @@ func TestNewEntriesAreLikeOthers(t *testing.T) {
 		t.Fatalf("a peer does not settle there: %v", err)
 	}
 }
+
+func tombstone(n int) record.Tombstone { return record.Tombstone{ID: entryID(n)} }
+
+func nothing(record.Register) error { return nil }
+
+// limited fails the test if one transaction deletes more than Reap promises.
+type limited struct {
+	kv.Engine
+	tb testing.TB
+}
+
+func (l limited) Update(fn func(kv.Tx) error) error {
+	return l.Engine.Update(func(tx kv.Tx) error {
+		c := &counted{Tx: tx}
+		err := fn(c)
+		if c.deletes > reapKeys {
+			l.tb.Errorf("%d keys deleted at once", c.deletes)
+		}
+		return err
+	})
+}
+
+type counted struct {
+	kv.Tx
+	deletes int
+}
+
+func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
