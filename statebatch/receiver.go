@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"peerdex/feed"
-	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -76,9 +75,6 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 	if st, ok := r.Store.State(id); ok && st.Settled != nil && !st.Settled.IsGenesis() {
 		ack.Head = *st.Settled
 	}
-	if mutant.Is("ack_volatile") && outcome != protocol.Applied {
-		return ack, nil
-	}
 	if err := r.Store.Sync(); err != nil { // whatever the outcome: the head may have come by a pull just now
 		return nil, err
 	}
@@ -98,9 +94,18 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil {
+	outcome, res, err := r.settle(from, b)
+	if err != nil || outcome == protocol.Applied || outcome == protocol.Known {
+		return outcome, res, err
+	}
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil { // so that it is pulled
 		return failed(err)
 	}
+	return outcome, res, nil
+}
+
+func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	id := b.Next.Feed
 	release, ok := r.Store.Claim(id)
 	if !ok {
 		return protocol.Busy, store.Result{}, nil
