@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/store"
@@ -36,6 +37,12 @@ func (u *pulling) diff() error {
 			}
 		}
 		return u.apply(store.Change{Entries: entries, Remove: remove, Settle: &u.Head})
+	}
+	if mutant.Is("phase_swap") {
+		if err := u.apply(store.Change{Remove: remove}); err != nil {
+			return err
+		}
+		remove = nil
 	}
 	if err := w.fetch(func(page []feed.Entry) error { return u.apply(store.Change{Entries: page}) }); err != nil {
 		return err
@@ -82,6 +89,9 @@ func (w *walk) find() error {
 
 // beyond marks every leaf held to the right of the donor's tree as spare.
 func (w *walk) beyond(top int) error {
+	if mutant.Is("no_tail_leaves") {
+		return nil
+	}
 	first := uint64(1) << (uint(top) * w.Shape.FanBits)
 	return w.mine.LeavesFrom(first, w.spareLeaf)
 }
@@ -136,7 +146,7 @@ func (w *walk) differing(level int, nodes []node) (out []node, err error) {
 			return nil, err
 		}
 		// Above the height of the tree here nothing is stored, which is not to say that nothing lies below.
-		stored := level <= w.mine.Height() || n.index > 0
+		stored := level <= w.mine.Height() || n.index > 0 || mutant.Is("diff_low_tree")
 		switch mine := w.Shape.HashNode(children); {
 		case stored && mine == n.hash:
 		case n.hash == feed.Hash{}:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -124,7 +125,7 @@ func (u *pulling) run() error {
 		p.Notes.Dropped(u.Pull, u.pending)
 		p.Notes.Ended(u.Pull, err)
 		u.pending, u.chosen = 0, false
-		if st, _ := p.Store.State(id); st.Settled == nil { // rule 11
+		if st, _ := p.Store.State(id); st.Settled == nil && !mutant.Is("cursor_kept") { // rule 11
 			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
 				return err
 			}
@@ -279,6 +280,11 @@ func (u *pulling) delta(st feed.State) error {
 		}
 		if len(page.Entries) == 0 {
 			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		if mutant.Is("cursor_before") {
+			if err := u.apply(store.Change{Cursor: u.cursor(at, high)}); err != nil {
+				return err
+			}
 		}
 		if err := u.apply(store.Change{Entries: page.Entries, Cursor: u.cursor(at, high)}); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"peerdex/internal/mutant"
 	"peerdex/record"
 )
 
@@ -60,7 +61,7 @@ func (s State) DecidePush(prev Head, next Head) Push {
 		return PushUnsettled
 	case next.Compare(*s.Settled) <= 0:
 		return PushKnown
-	case !s.Settled.Same(prev), !Continues(prev, next):
+	case !s.Settled.Same(prev) && !mutant.Is("push_noprev"), !Continues(prev, next):
 		return PushGap
 	}
 	return PushApply
@@ -97,7 +98,7 @@ func (s State) DecideRoute(donor Head, orphaned bool) Route {
 	if s.Settled != nil && donor.Compare(*s.Settled) <= 0 {
 		return Route{Road: RoadNone, Reason: "in_step"}
 	}
-	if s.Settled == nil && donor.Compare(s.Floor) < 0 && !orphaned {
+	if s.Settled == nil && donor.Compare(s.Floor) < 0 && !orphaned && !mutant.Is("accept_lower") {
 		return Route{Road: RoadBlocked, Reason: "below_floor"}
 	}
 	var (
@@ -119,7 +120,7 @@ func (s State) DecideRoute(donor Head, orphaned bool) Route {
 		return Route{Road: RoadDiff, Reason: reason}
 	case donor.Seq <= from:
 		return Route{Road: RoadDiff, Reason: "fork"}
-	case donor.GC > reach:
+	case donor.GC > reach && !mutant.Is("delta_across_gc"):
 		return Route{Road: RoadDiff, Reason: "gc"}
 	}
 	return Route{Road: RoadDelta, From: from, Reason: reason}
@@ -152,6 +153,9 @@ func (s State) DecideOwn(boot uint64, settled *Head, best Head) OwnVerdict {
 		at = *s.Settled
 	}
 	seen := []Head{best}
+	if mutant.Is("owner_ignores_best") {
+		seen = nil
+	}
 	if settled != nil {
 		seen = append(seen, *settled)
 	}
@@ -161,7 +165,7 @@ func (s State) DecideOwn(boot uint64, settled *Head, best Head) OwnVerdict {
 		if h.IsGenesis() {
 			continue
 		}
-		if h.Boot != boot && h.Onto == boot {
+		if h.Boot != boot && h.Onto == boot && !mutant.Is("clone_unnoticed") {
 			return OwnVerdict{Own: OwnFreeze, Over: h}
 		}
 		if h.Seq < at.Seq || h.Same(at) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"peerdex/internal/mutant"
 )
 
 // Hash is a SHA-256 of a leaf or a node of the tree; zero where nothing is below.
@@ -261,6 +263,9 @@ func (e *Editor) raise(level int, dirty map[uint64]Hash) (map[uint64]Hash, error
 		n := len(children)
 		for n > 0 && children[n-1] == (Hash{}) {
 			n--
+		}
+		if mutant.Is("stale_node") && level > 1 {
+			continue
 		}
 		if err := e.nodes.SetNode(level, p, children[:n]); err != nil {
 			return nil, err

@@ -124,6 +124,12 @@ func (n pullNotes) Committing(tx kv.Tx, p backfill.Pull, settling bool, res *sto
 	if !settling {
 		return nil
 	}
+	if st, _ := n.store.State(p.Feed); p.Head.Compare(st.Floor) < 0 { // rule 17: nothing else may settle below
+		gone := eventlog.FeedOrphaned{Feed: p.Feed.String(), FloorSeq: st.Floor.Seq, SettledSeq: p.Head.Seq, Reason: orphanReason}
+		if err := n.events.AddTx(tx, gone, n.about(p)...); err != nil {
+			return err
+		}
+	}
 	var f feedPull
 	n.with(p, func(_ *pulling, now *feedPull) { f = *now })
 	fresh := int64(res.Applied + res.Superseded + res.Rejected)

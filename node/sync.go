@@ -225,8 +225,14 @@ func (n *Node) lacking() (out []feed.State) {
 	return out
 }
 
-// canServe reports whether a peer is online and settled above where this node is; n.mu is held.
+// canServe reports whether a peer can bring this node further in a feed; n.mu is held.
 func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
+	return n.offers(d, st, n.orphans[st.Feed])
+}
+
+// offers reports whether a peer is online and settled where a feed may go from here, below its floor too
+// if orphaned; n.mu is held.
+func (n *Node) offers(d record.DeviceID, st feed.State, orphaned bool) bool {
 	p := n.peers[d]
 	if p == nil || p.session == nil || n.pausedFor(d) {
 		return false
@@ -235,7 +241,7 @@ func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
 	if !ok || info.Settled == nil {
 		return false
 	}
-	road := st.DecideRoute(*info.Settled, n.orphans[st.Feed]).Road
+	road := st.DecideRoute(*info.Settled, orphaned).Road
 	return road == feed.RoadDelta || road == feed.RoadDiff
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -30,8 +31,8 @@ type Receiver struct {
 	Now   func() time.Time
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
-	// Paused reports whether a person has paused sync: pushes are answered with Busy.
-	Paused func() bool
+	// Paused reports whether sync with a device is paused: its pushes are answered with Busy.
+	Paused func(record.DeviceID) bool
 }
 
 // Serve answers one peer's pushes until it closes the stream. It blocks.
@@ -75,6 +76,9 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 	if st, ok := r.Store.State(id); ok && st.Settled != nil && !st.Settled.IsGenesis() {
 		ack.Head = *st.Settled
 	}
+	if mutant.Is("ack_volatile") && outcome != protocol.Applied {
+		return ack, nil
+	}
 	if err := r.Store.Sync(); err != nil { // whatever the outcome: the head may have come by a pull just now
 		return nil, err
 	}
@@ -88,7 +92,7 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
-	if r.Paused != nil && r.Paused() {
+	if r.Paused != nil && r.Paused(from) {
 		return protocol.Busy, store.Result{}, nil
 	}
 	if id.Device == r.Store.Device() || !r.Follows(id) {

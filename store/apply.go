@@ -7,6 +7,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -60,7 +61,10 @@ const maxRejects = 16
 // moved to or past it meanwhile, feed.ErrSignature for a head its owner did not sign, ErrNotOwner for an
 // own feed, and kv.ErrTooBig if c must be split; nothing has changed then.
 func (s *Store) Apply(c Change) (Result, error) {
-	var res Result
+	var (
+		res  Result
+		late []record.Register
+	)
 	if c.Feed.Device == s.cfg.Device {
 		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, ErrNotOwner)
 	}
@@ -112,7 +116,9 @@ func (s *Store) Apply(c Change) (Result, error) {
 		if err := t.settle(r, c); err != nil {
 			return err
 		}
-		if err := t.emit(rescue, stamp, &res); err != nil {
+		if mutant.Is("rescue_other_txn") {
+			late = rescue
+		} else if err := t.emit(rescue, stamp, &res); err != nil {
 			return err
 		}
 		res.Counts, res.State = r.counts, r.state
@@ -123,6 +129,11 @@ func (s *Store) Apply(c Change) (Result, error) {
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("apply to feed %v: %w", c.Feed, err)
+	}
+	if len(late) > 0 {
+		if err := s.update(func(t *tx) error { return t.emit(late, stamp, &res) }); err != nil {
+			return res, err
+		}
 	}
 	if s.cfg.Observe != nil && res.newest > 0 {
 		s.cfg.Observe(res.newest)
@@ -161,7 +172,7 @@ func maySettle(st feed.State, h feed.Head, orphaned bool) error {
 	if orphaned {
 		return nil
 	}
-	if st.Settled != nil && h.Compare(*st.Settled) <= 0 || h.Compare(st.Floor) < 0 {
+	if !mutant.Is("accept_lower") && (st.Settled != nil && h.Compare(*st.Settled) <= 0 || h.Compare(st.Floor) < 0) {
 		return ErrStale
 	}
 	return nil
@@ -218,7 +229,7 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 // drop takes one entry out if it still stands as given.
 func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) {
 	h, err := t.get(r, e.Key)
-	if err != nil || h == nil || h.Seq != e.Seq || h.Digest() != e.Digest() {
+	if err != nil || h == nil || (h.Seq != e.Seq || h.Digest() != e.Digest()) && !mutant.Is("drop_moved") {
 		return nil, err
 	}
 	if err := t.erase(r, h, true); err != nil {
@@ -233,7 +244,7 @@ func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 
 // lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
 func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
-	if old == nil || !r.state.Feed.IsDevice() {
+	if old == nil || !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
 		return nil, nil
 	}
 	rec, err := accept(r.state.Feed, old.Key, old.Record)
@@ -279,17 +290,23 @@ func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) 
 func (t *tx) settle(r *row, c Change) error {
 	if c.Settle == nil {
 		r.state.Settled, r.state.Cursor = nil, c.Cursor
+		if mutant.Is("forget_floor") {
+			r.state.Floor = feed.Head{}
+		}
 		_, err := t.root(r, r.state.Best.Seq)
 		return err
 	}
-	if err := t.dropTombstones(r, c.Settle.GC); err != nil {
-		return err
+	if !mutant.Is("gc_not_dropped") {
+		if err := t.dropTombstones(r, c.Settle.GC); err != nil {
+			return err
+		}
 	}
 	root, err := t.root(r, c.Settle.Seq)
 	if err != nil {
 		return err
 	}
-	if root != c.Settle.Root || r.state.Count != c.Settle.Count {
+	unproven := mutant.Is("skip_root") || mutant.Is("push_noverify") && c.Prev != nil
+	if !unproven && (root != c.Settle.Root || r.state.Count != c.Settle.Count) {
 		return ErrMismatch
 	}
 	r.settle(*c.Settle)
@@ -380,10 +397,10 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		if err := s.cfg.Verify(h); err != nil {
 			return nil, fmt.Errorf("head of feed %v: %w", h.Feed, err)
 		}
-		if forks {
+		if forks && !mutant.Is("fork_untold") {
 			out = append(out, Observed{Head: h, Forks: true})
 		}
-		if better {
+		if better || mutant.Is("fork_rewrites") {
 			fresh = append(fresh, h)
 		}
 	}
@@ -396,7 +413,7 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 			if err != nil {
 				return err
 			}
-			if h.Compare(r.state.Best) > 0 {
+			if h.Compare(r.state.Best) > 0 && !mutant.Is("best_not_noted") {
 				r.state.Best = h
 				out = append(out, Observed{Head: h, Better: true})
 			}

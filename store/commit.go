@@ -7,6 +7,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -86,7 +87,7 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 			return head, err
 		}
 		err = s.update(func(t *tx) error {
-			if s.Frozen() {
+			if s.Frozen() && !mutant.Is("frozen_writes") {
 				return ErrFrozen
 			}
 			r, err := t.row(id)
@@ -112,8 +113,14 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 // (rules 1, 2 and 15).
 func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error) {
 	at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, j.above)
+	if mutant.Is("no_jump") {
+		at = r.state.Floor.Seq
+	}
+	if mutant.Is("jump_keeps_seq") && j.above > 0 {
+		at = j.above - 1
+	}
 	onto := j.onto
-	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot {
+	if last := r.state.Floor; onto == 0 && last.Boot == t.s.cfg.Boot && !mutant.Is("onto_once") {
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
@@ -207,7 +214,7 @@ func (s *Store) SetRegisters(regs ...record.Register) error {
 // returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
 // collected.
 func (s *Store) Collect(id feed.ID, seq uint64) (feed.Head, error) {
-	if id.IsDevice() {
+	if id.IsDevice() && !mutant.Is("device_gc") {
 		return feed.Head{}, fmt.Errorf("collect feed %v: device feeds keep their deletes", id)
 	}
 	return s.commit(id, nil, jump{gc: seq, force: true})
@@ -235,7 +242,7 @@ func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head
 		if !ok {
 			order = append(order, string(key))
 		}
-		if !ok || reg.Compare(old) > 0 {
+		if !ok || reg.Compare(old) > 0 && !mutant.Is("absorb_overwrites") {
 			merged[string(key)] = reg
 		}
 		return nil
@@ -294,31 +301,59 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 	return nil
 }
 
-// untangle gives each seq of an own feed that is being absorbed to one entry: a feed whose history went
-// backwards has given some out twice. Of two entries the one moves, to a seq that no head has taken, that
-// this device wrote itself. The feed is unsettled before and after.
+// FinishAbsorb ends what AbsorbEntries began: entries that the peer settled at over does not hold move
+// above its head, so that whoever is settled there comes along by a plain delta, and the feed is signed.
+func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
+	err := s.reseat(over.Feed, func(e Row, _ []byte) []byte {
+		if e.Seq > over.Seq || held(e.Key) {
+			return nil
+		}
+		return e.Key
+	})
+	if err != nil {
+		return feed.Head{}, err
+	}
+	return s.Jump(over.Feed, over)
+}
+
+// untangle gives each seq of an own feed to one entry, after an absorption that a crash cut short: a feed
+// whose history went backwards has given some out twice. Of two entries the one moves that this device
+// wrote itself.
 func (s *Store) untangle(id feed.ID) error {
+	return s.reseat(id, func(e Row, twin []byte) []byte {
+		switch {
+		case twin == nil || mutant.Is("absorb_same_seq"):
+			return nil
+		case len(e.Local) == 0:
+			return twin
+		}
+		return e.Key
+	})
+}
+
+// reseat moves entries of an own feed that is unsettled to seqs that no head has taken. pick is shown each
+// entry, with the key of the one before it if that stands at the same seq, and returns the key to move.
+func (s *Store) reseat(id feed.ID, pick func(e Row, twin []byte) []byte) error {
 	for {
 		var (
-			twice []feed.Entry
-			last  uint64
-			first []byte
+			move [][]byte
+			last Row
 		)
 		err := s.Entries(id, func(e Row) error {
-			if e.Seq == last {
-				move := e.Key
-				if len(e.Local) == 0 {
-					move = first
-				}
-				twice = append(twice, feed.Entry{Key: bytes.Clone(move), Seq: e.Seq})
+			var twin []byte
+			if e.Seq == last.Seq {
+				twin = last.Key
 			}
-			last, first = e.Seq, append(first[:0], e.Key...)
-			if len(twice) == commitEntries/2 {
+			if key := pick(e, twin); key != nil {
+				move = append(move, bytes.Clone(key))
+			}
+			last = Row{Seq: e.Seq, Key: append(last.Key[:0:0], e.Key...)}
+			if len(move) == commitEntries/2 {
 				return kv.Stop
 			}
 			return nil
 		})
-		if err != nil || len(twice) == 0 {
+		if err != nil || len(move) == 0 {
 			return err
 		}
 		err = s.update(func(t *tx) error {
@@ -327,19 +362,17 @@ func (s *Store) untangle(id feed.ID) error {
 				return err
 			}
 			r.after = max(r.after, r.state.Floor.Seq, r.state.Best.Seq)
-			for _, e := range twice {
-				h, err := t.get(r, e.Key)
+			for _, key := range move {
+				h, err := t.get(r, key)
 				if err != nil {
 					return err
-				}
-				if h == nil || h.Seq != e.Seq {
-					continue
 				}
 				r.after++
 				if _, err := t.upsert(r, feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}, h.local); err != nil {
 					return err
 				}
 			}
+			r.state.Settled = nil
 			_, err = t.root(r, r.after)
 			return err
 		})

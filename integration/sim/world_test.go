@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -219,7 +220,9 @@ func (w *world) logFeed(kind string, n *node, id feed.ID, x, y uint64) {
 	mix(uint64(w.feedIndex(id)))
 	mix(x)
 	mix(y)
-	w.events++
+	if w.events++; w.events > 200_000 {
+		w.fail("STUCK", n, "no end after %d events", w.events)
+	}
 	const last = 120
 	if !w.full && len(w.trace) >= 2*last {
 		w.trace = append(w.trace[:0], w.trace[last:]...)
@@ -272,7 +275,7 @@ func (w *world) run() (broken *bug) {
 		if p := recover(); p != nil {
 			var ok bool
 			if broken, ok = p.(*bug); !ok {
-				panic(p)
+				broken = &bug{id: "PANIC", what: fmt.Sprint(p), seed: w.seed, trace: string(debug.Stack())}
 			}
 		}
 		w.over = true
