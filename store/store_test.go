@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -244,6 +245,29 @@ func TestReopen(t *testing.T) {
 }
 
 func slice(id record.EntryID) []byte { return id[:] }
+
+// What is put in as new is found, replaced and deleted like any other entry.
+func TestNewEntriesAreLikeOthers(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	id := feed.ID{Device: a.id, Location: location(1)}
+	fresh := func(n int, name string) Put { p := file(n, name); p.New = true; return p }
+	a.commit(t, id, fresh(1, "one"), fresh(2, "two"), fresh(3, "three"), file(2, "two again"))
+	head := a.commit(t, id, file(1, "one again"), Put{Record: record.Tombstone{ID: entryID(3)}})
+	if want := (Counts{Files: 2, Bytes: 3, Tombstones: 1}); head.Count != 3 || a.Counts(id) != want {
+		t.Fatalf("head counts %d entries, the feed %+v; want 3 and %+v", head.Count, a.Counts(id), want)
+	}
+	var names []string
+	err := a.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error {
+		names = append(names, string(name))
+		return nil
+	})
+	if err != nil || !slices.Equal(names, []string{"one again", "two again"}) {
+		t.Fatalf("names are %q, %v", names, err)
+	}
+	if _, err := b.Apply(Change{Feed: id, Entries: a.after(t, id, 0), Settle: &head}); err != nil {
+		t.Fatalf("a peer does not settle there: %v", err)
+	}
+}
 
 func tombstone(n int) record.Tombstone { return record.Tombstone{ID: entryID(n)} }
 
