@@ -103,9 +103,18 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil {
+	outcome, res, err := r.settle(from, b)
+	if err != nil || outcome == protocol.Applied || outcome == protocol.Known {
+		return outcome, res, err
+	}
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil { // so that it is pulled
 		return failed(err)
 	}
+	return outcome, res, nil
+}
+
+func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	id := b.Next.Feed
 	release, ok := r.Store.Claim(id)
 	if !ok {
 		return protocol.Busy, store.Result{}, nil

@@ -20,12 +20,16 @@ const MaxLocal = 64
 const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10
+	recordRoom    = 96 // bytes that hold most records without growing
 )
 
 // Put is one record for an own feed.
 type Put struct {
 	Record record.Record
 	Local  []byte // facts only this device needs, never replicated, at most MaxLocal bytes
+	// New says that the key was just drawn at random and never used: what it stood for is not looked up,
+	// an eighth of the work. A key that was used makes the feed wrong.
+	New bool
 }
 
 // Commit writes records to one of this device's feeds and returns the head it signed. Many records
@@ -120,9 +124,16 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
+	var err error
 	for _, p := range puts {
 		at++
-		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
+		e := feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(make([]byte, 0, recordRoom))}
+		if p.New {
+			err = t.insert(r, e, p.Record, p.Local)
+		} else {
+			_, err = t.upsert(r, e, p.Local)
+		}
+		if err != nil {
 			return feed.Head{}, err
 		}
 	}
