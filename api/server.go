@@ -131,15 +131,25 @@ func guard(r *http.Request) error {
 	return nil
 }
 
-// recorder remembers the status for the metrics.
+// recorder remembers the status for the metrics, and that an answer has begun: what fails after that, as
+// when the client has gone, cannot change the status any more.
 type recorder struct {
 	http.ResponseWriter
-	code int
+	code  int
+	begun bool
 }
 
 func (r *recorder) WriteHeader(code int) {
-	r.code = code
+	if r.begun {
+		return
+	}
+	r.code, r.begun = code, true
 	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.begun = true
+	return r.ResponseWriter.Write(b)
 }
 
 // Unwrap is for http.ResponseController.

@@ -13,6 +13,11 @@ const maxAbsorb = 1 << 20
 
 // own takes back what this device once signed and no longer has, then signs above it (rule 15).
 func (u *pulling) own() error {
+	release, ok := u.Store.Claim(u.Feed)
+	if !ok {
+		return errBusy
+	}
+	defer release()
 	st, _ := u.Store.State(u.Feed)
 	if v := st.DecideOwn(u.Boot, &u.Head, u.Head); v.Own != feed.OwnAbsorb {
 		return nil // what made the pull worth while has been dealt with
@@ -23,6 +28,7 @@ func (u *pulling) own() error {
 	var (
 		all      []feed.Entry
 		absorbed = 0
+		refs     []feed.Ref          // of everything that came
 		held     = map[string]bool{} // keys of a location feed that the donor has
 	)
 	for at, last := uint64(0), false; !last; {
@@ -35,6 +41,7 @@ func (u *pulling) own() error {
 				return violation(protocol.CodeMalformed, "entry at %d after %d in a delta up to %d", e.Seq, at, u.Head.Seq)
 			}
 			at = e.Seq
+			refs = append(refs, feed.Ref{Seq: e.Seq, Digest: e.Digest()})
 		}
 		if len(page.Entries) == 0 && !page.Last {
 			return violation(protocol.CodeMalformed, "empty page before the last")
@@ -54,6 +61,13 @@ func (u *pulling) own() error {
 		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
 			return err
 		}
+	}
+	// What is signed next is this device's word again: only what it signed once may go into it.
+	if uint64(len(refs)) != u.Head.Count || u.Shape.Root(refs, u.Head.Seq) != u.Head.Root {
+		if !u.Feed.IsDevice() {
+			u.Rescan(u.Feed.Location) // finds no files for what is made up
+		}
+		return violation(protocol.CodeMismatch, "entries of own feed %v do not add up to the head this device signed", u.Feed)
 	}
 	var (
 		to  feed.Head

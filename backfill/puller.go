@@ -92,11 +92,14 @@ func (u *pulling) run() error {
 	if err := u.open(); err != nil {
 		return err
 	}
+	if err := p.Store.Check(u.Head); err != nil { // before anything of it is applied, and whoever owns it
+		return forged(err)
+	}
 	if id.Device == p.Store.Device() {
 		return u.own()
 	}
 	if _, err := p.Store.Observe([]feed.Head{u.Head}); err != nil {
-		return violation(protocol.CodeMismatch, "%v", err)
+		return err
 	}
 	release, ok := p.Store.Claim(id)
 	if !ok {
@@ -206,6 +209,14 @@ func violation(code protocol.Code, format string, args ...any) error {
 	return &protocol.Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
+// forged accuses the donor if err is that a head is not its owner's; any other error is this side's own.
+func forged(err error) error {
+	if errors.Is(err, feed.ErrSignature) {
+		return violation(protocol.CodeMismatch, "%v", err)
+	}
+	return err
+}
+
 func (u *pulling) apply(c store.Change) error {
 	c.Feed = u.Feed
 	c.Orphaned = u.Orphaned != nil && u.Orphaned(u.Feed)
@@ -218,7 +229,7 @@ func (u *pulling) apply(c store.Change) error {
 		return u.split(c)
 	}
 	if err != nil {
-		return err
+		return forged(err)
 	}
 	u.pending -= len(c.Entries)
 	u.Notes.Applied(u.Pull, res, u.Now().Sub(start))

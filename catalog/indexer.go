@@ -126,11 +126,29 @@ func NewIndexer(feeds Feeds, cfg Config) *Indexer {
 // Run indexes and follows every location of this device until ctx ends, with locations added meanwhile.
 // An error is the store's; whatever happens to the folders themselves is in Status.
 func (ix *Indexer) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if err := ix.begin(ctx, g); err != nil {
+		return err
+	}
+	g.Go(func() error { // as long as this runs, another location may join the group
+		<-ctx.Done()
+		ix.mu.Lock()
+		defer ix.mu.Unlock()
+		ix.spawn = nil
+		return nil
+	})
+	return g.Wait()
+}
+
+// begin starts each location of this device in g, and lets those follow that are added from now on. One
+// that is being added meanwhile is started once: by Add if that comes second, else here.
+func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
+	ix.change.Lock()
+	defer ix.change.Unlock()
 	own, err := ix.own()
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
 	ix.mu.Lock()
 	ix.spawn = func(l *location) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -147,14 +165,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		ix.spawn(ix.locations[o.ID])
 	}
 	ix.mu.Unlock()
-	g.Go(func() error { // as long as this runs, another location may join the group
-		<-ctx.Done()
-		ix.mu.Lock()
-		defer ix.mu.Unlock()
-		ix.spawn = nil
-		return nil
-	})
-	return g.Wait()
+	return nil
 }
 
 func (ix *Indexer) location(o Location) *location {

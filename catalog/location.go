@@ -314,7 +314,7 @@ func (l *location) scan(ctx context.Context) error {
 	l.status.Scanned, l.status.Expected = 0, l.tree.files+l.tree.dirs
 	l.unread, l.unreadMore = map[string]string{}, 0
 	l.mu.Unlock()
-	p := &pass{l: l, number: l.nextPass(), full: true, suspects: map[uint32]bool{}}
+	p := &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}}
 	for _, id := range l.strays {
 		p.batch = append(p.batch, store.Put{Record: record.Tombstone{ID: id}})
 	}

@@ -167,17 +167,6 @@ func (n *Node) RemoveLocation(ctx context.Context, id string) (LocationView, err
 	return was, n.refresh()
 }
 
-// reindex makes the indexer read a location again that something else wrote.
-func (n *Node) reindex(id record.LocationID) {
-	go func() { // the pull that calls this must not wait for a scan
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		defer cancel()
-		if err := n.indexer.Reload(ctx, id); err != nil && !errors.Is(err, catalog.ErrStopped) {
-			n.log.Warn("location not scanned after a rollback", "location", id, "err", err)
-		}
-	}()
-}
-
 // lineAddrs is how many addresses an invite's line carries.
 const lineAddrs = 4
 
@@ -376,6 +365,7 @@ func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 	for _, p := range n.peers {
 		if target == nil || p.id == *target {
 			p.link.kick()
+			n.dialSoon()
 			for k := range n.retries {
 				if k.donor == p.id {
 					delete(n.retries, k)

@@ -23,6 +23,7 @@ const (
 	gossipMax    = 64 << 10 // bytes of one message
 	gossipGather = 250 * time.Millisecond
 	gossipEvery  = 30 * time.Second // again, in case it was lost; with up to a third of jitter
+	gossipBeat   = 5 * time.Second  // of the mesh; flood publishing does not wait for it
 	gossipQueue  = 256              // messages and RPCs that may wait, each way
 	gossipHeads  = 128              // in one message: fits in gossipMax
 )
@@ -48,7 +49,10 @@ func (n *Node) gossip(ctx context.Context) error {
 func (n *Node) gossipIn(ctx context.Context, name string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	params := pubsub.DefaultGossipSubParams()
+	params.HeartbeatInterval = gossipBeat
 	ps, err := pubsub.NewGossipSub(ctx, n.host,
+		pubsub.WithGossipSubParams(params),
 		pubsub.WithFloodPublish(true), // the first publish to a fresh mesh is lost without
 		pubsub.WithPeerOutboundQueueSize(gossipQueue),
 		pubsub.WithMaxMessageSize(gossipMax),

@@ -19,23 +19,26 @@ import (
 
 const (
 	measureEvery = 5 * time.Second
-	inviteEvery  = time.Second // a closed pairing window is closed within this
+	refreshEvery = time.Minute // without a change: registers of a fast clock win when their time comes
 	collectEvery = time.Hour
 	collectLeast = 1000 // tombstones of a location before collecting them pays
 
 	// orphanAfter is how long a feed may stay unsettled, with nobody to complete it, before it may settle
 	// below its floor (rule 17).
-	orphanAfter = 7 * 24 * time.Hour
+	orphanAfter  = 7 * 24 * time.Hour
+	orphanReason = "nobody who could complete it was reachable for a week"
 )
 
 // keepUp reacts to every durable change of heads and registers.
 func (n *Node) keepUp(ctx context.Context) error {
 	wake, cancel := n.store.Watch()
 	defer cancel()
+	again := time.NewTicker(refreshEvery)
+	defer again.Stop()
 	var seen map[feed.ID]uint64
 	for {
 		now := n.deviceFeeds()
-		if !maps.Equal(seen, now) {
+		if !maps.Equal(seen, now) || n.strayed() {
 			seen = now
 			if err := n.refresh(); err != nil {
 				return err
@@ -44,10 +47,26 @@ func (n *Node) keepUp(ctx context.Context) error {
 		n.wake()
 		select {
 		case <-wake:
+		case <-again.C:
+			seen = nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// strayed reports whether the store holds a feed that is not followed: a pull under way when its location
+// went may have brought it back, or a push was faster than the news of it.
+func (n *Node) strayed() bool {
+	states := n.store.States()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, st := range states {
+		if !n.follow[st.Feed] && st.Feed.Device != n.self {
+			return true
+		}
+	}
+	return false
 }
 
 // deviceFeeds returns how far each device feed is: registers change only with one of them.
@@ -72,7 +91,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 		return fmt.Errorf("watch own addresses: %w", err)
 	}
 	defer addrs.Close()
-	measure, invites, collect := time.NewTicker(measureEvery), time.NewTicker(inviteEvery), time.NewTicker(collectEvery)
+	measure, invites, collect := time.NewTicker(measureEvery), time.NewTimer(0), time.NewTicker(collectEvery)
 	defer measure.Stop()
 	defer invites.Stop()
 	defer collect.Stop()
@@ -80,13 +99,20 @@ func (n *Node) housekeep(ctx context.Context) error {
 		var err error
 		select {
 		case <-addrs.Out():
+			if !n.mayWrite() {
+				continue // introduce says it later
+			}
 			err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: n.addrs()})
 		case now := <-measure.C:
 			n.measure(now)
 			n.watchDisk(now)
 			err = errors.Join(n.reap(ctx), n.reviewOrphans(now))
+		case <-n.window:
+			invites.Reset(0)
 		case now := <-invites.C:
-			err = n.reviewInvites(now)
+			var next time.Duration
+			next, err = n.reviewInvites(now)
+			invites.Reset(next)
 		case <-collect.C:
 			err = n.collect()
 		case <-ctx.Done():
@@ -136,36 +162,34 @@ func (n *Node) reviewOrphans(now time.Time) error {
 	var alone []feed.State
 	n.mu.Lock()
 	for _, st := range n.store.States() {
-		stuck := st.Settled == nil && st.Count > 0 && n.follow[st.Feed] && st.Feed.Device != n.self
-		for d, p := range n.peers {
-			info, ok := p.heads[st.Feed]
-			stuck = stuck && !n.canServe(d, st) && !(d == st.Feed.Device && p.session != nil && ok && info.Settled != nil)
-		}
-		if !stuck {
+		if st.Settled != nil || st.Count == 0 || !n.follow[st.Feed] || st.Feed.Device == n.self {
 			delete(n.stuck, st.Feed)
 			delete(n.orphans, st.Feed)
 			continue
 		}
-		since, ok := n.stuck[st.Feed]
-		if !ok {
-			n.stuck[st.Feed] = now
-			continue
+		reachable, below := false, false
+		for d := range n.peers {
+			reachable = reachable || n.offers(d, st, false)
+			below = below || n.offers(d, st, true)
 		}
-		if now.Sub(since) >= orphanAfter {
+		since, known := n.stuck[st.Feed]
+		switch {
+		case reachable:
+			delete(n.stuck, st.Feed)
+			delete(n.orphans, st.Feed)
+		case !known:
+			n.stuck[st.Feed] = now
+		case now.Sub(since) >= orphanAfter && below:
 			n.orphans[st.Feed] = true
-			someone := false
-			for d := range n.peers {
-				someone = someone || n.canServe(d, st)
-			}
-			if !someone {
-				alone = append(alone, st)
-			}
+			n.wake()
+		case now.Sub(since) >= orphanAfter:
+			alone = append(alone, st)
 		}
 	}
 	n.mu.Unlock()
 	for _, st := range alone {
 		_, err := n.store.Orphan(st.Feed, func(tx kv.Tx, res *store.Result) error {
-			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: "nobody settled was reachable for a week"})
+			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: orphanReason})
 		})
 		if err != nil {
 			return err

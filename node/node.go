@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -73,8 +75,15 @@ type Node struct {
 	serving  chan struct{} // one token for each pull being served
 
 	look   chan struct{} // capacity 1: something changed that sync may have to act on
+	reload chan struct{} // capacity 1: rewritten holds locations
+	redial chan struct{} // capacity 1: a peer may be due for dialing
+	window chan struct{} // capacity 1: the pairing window has moved
 	stop   chan struct{} // closed when a person asks the node to end
 	ending sync.Once
+	asked  chan struct{} // closed once this device may write its own feeds: at once, unless the store was rolled back
+
+	refreshing sync.Mutex // held while registers are read and what they say is put in place; taken before mu
+	deciding   sync.Mutex // held from a decision on the state until it is told; taken before mu
 
 	mu       sync.Mutex // guards what follows; never held during a transaction or on the network
 	root     ed25519.PrivateKey
@@ -92,7 +101,9 @@ type Node struct {
 	compared map[compareKey]uint64 // seq at which Merkle roots were last compared
 	label    string                // what this device is called
 	full     bool                  // the disk is almost full
-	invited  time.Time             // until when an invite is open
+
+	rewritten map[record.LocationID]bool // own locations that something else than the indexer wrote
+	invited   time.Time                  // until when an invite is open
 }
 
 // serveLimit is how many pulls one node serves at a time; more are told to come back.
@@ -100,53 +111,67 @@ const serveLimit = 8
 
 // Open opens the home folder, its store and the host, and makes the library if there is none. Whoever
 // opens a node closes it. Errors are *Problem where a person can do something about them.
-func Open(cfg Config) (n *Node, err error) {
+func Open(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n = &Node{
+	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
-		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), stop: make(chan struct{}),
+		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
-		compared: map[compareKey]uint64{},
+		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(problemOf(err), n.Close())
-		}
-	}()
+	if err := n.open(); err != nil {
+		return nil, errors.Join(problemOf(err), n.Close())
+	}
+	return n, nil
+}
+
+// open does everything that can fail. What it opened is there to close, whether it
+// succeeds or not.
+func (n *Node) open() (err error) {
 	if err := n.home.open(); err != nil {
-		return nil, err
+		return err
 	}
 	if n.key, err = n.home.key("identity.key", true); err != nil {
-		return nil, err
+		return err
 	}
 	n.self = record.DeviceID(n.key.Public().(ed25519.PublicKey))
 	var boot [8]byte
 	rand.Read(boot[:])
 	n.boot = binary.BigEndian.Uint64(boot[:]) | 1 // zero means none
 	if err := n.openLibrary(); err != nil {
-		return nil, err
+		return err
 	}
-	n.metrics = metrics.New(metrics.Config{Device: n.self.Short(), Version: cfg.Version, Revision: revision()})
+	n.metrics = metrics.New(metrics.Config{Device: n.self.Short(), Version: n.cfg.Version, Revision: revision()})
 	if err := n.openStore(); err != nil {
-		return nil, err
+		return err
 	}
 	n.events, err = eventlog.Open(n.store, eventlog.Config{
 		Device: idText(n.self), Boot: fmt.Sprintf("%016x", n.boot), Clock: n.clock, Metrics: n.metrics,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.openHost(); err != nil {
-		return nil, err
+		return err
 	}
 	n.wire()
-	if err := n.introduce(); err != nil {
-		return nil, err
+	if err := n.finishMove(); err != nil {
+		return err
 	}
-	return n, n.refresh()
+	if err := n.readName(); err != nil {
+		return err
+	}
+	if !n.store.RolledBack() { // else peers are asked first
+		close(n.asked)
+		if err := n.introduce(); err != nil {
+			return err
+		}
+	}
+	return n.refresh()
 }
 
 // openLibrary loads the library this home belongs to, or makes one.
@@ -165,6 +190,21 @@ func (n *Node) openLibrary() error {
 		}
 	}
 	n.lib = lib
+	if n.root != nil && !n.root.Public().(ed25519.PublicKey).Equal(lib.root) {
+		n.root = nil // of the library this device left: it was cut off while moving
+		return n.home.remove("root.key")
+	}
+	return nil
+}
+
+// finishMove signs own feeds for the library this home belongs to, if the device was cut off while it
+// moved there: everybody refuses a head of another library.
+func (n *Node) finishMove() error {
+	for _, st := range n.store.States() {
+		if st.Feed.Device == n.self && st.Settled != nil && st.Settled.Library != n.lib.id && !n.store.Frozen() {
+			return n.store.Rebase(n.lib.id)
+		}
+	}
 	return nil
 }
 
@@ -233,7 +273,7 @@ func (n *Node) wire() {
 	}
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
-		Paused: func() bool { return n.pausedWhy() != "" },
+		Paused: func(d record.DeviceID) bool { return n.admit(d) != nil },
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{
@@ -241,8 +281,8 @@ func (n *Node) wire() {
 	})
 }
 
-// introduce writes this device's own registers: who it is, where it listens, why it is a member.
-func (n *Node) introduce() error {
+// readName finds out what this device is called.
+func (n *Node) readName() error {
 	name := n.cfg.Name
 	if name == "" {
 		if old, ok, err := n.store.Register(record.Device(n.self), record.FieldName); err != nil {
@@ -256,6 +296,15 @@ func (n *Node) introduce() error {
 	n.mu.Lock()
 	n.label = name
 	n.mu.Unlock()
+	return nil
+}
+
+// introduce writes this device's own registers: who it is, where it listens, why it is a member. A frozen
+// device stays as it introduced itself before.
+func (n *Node) introduce() error {
+	n.mu.Lock()
+	name, certs, root := n.label, n.lib.certs, n.root
+	n.mu.Unlock()
 	me := record.Device(n.self)
 	regs := []record.Register{
 		{Entity: me, Field: record.FieldName, Value: []byte(name)},
@@ -263,12 +312,12 @@ func (n *Node) introduce() error {
 		{Entity: me, Field: record.FieldVersion, Value: []byte(n.cfg.Version)},
 		{Entity: me, Field: record.FieldAddrs, Value: n.addrs()},
 	}
-	for _, c := range n.lib.certs {
-		if c.Subject == n.self && n.root != nil { // everybody else's is in the feed of whoever invited it
+	for _, c := range certs {
+		if c.Subject == n.self && root != nil { // everybody else's is in the feed of whoever invited it
 			regs = append(regs, c.Register())
 		}
 	}
-	if err := n.store.SetRegisters(regs...); err != nil {
+	if err := n.store.SetRegisters(regs...); err != nil && !errors.Is(err, store.ErrFrozen) { // a frozen device still serves
 		return fmt.Errorf("write own registers: %w", err)
 	}
 	return n.store.Sync()
@@ -285,7 +334,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.begin()
 	g, ctx := errgroup.WithContext(ctx)
 	serve := func(id protocol.ID, handle func(context.Context, *protocol.Conn) error) {
-		cfg := protocol.ServeConfig{Gate: n.gate(id), Conn: n.connConfig, Failed: n.streamFailed}
+		conn := func(d record.DeviceID) protocol.ConnConfig { return n.connConfig(d, id) }
+		cfg := protocol.ServeConfig{Gate: n.gate(id), Conn: conn, Failed: n.streamFailed}
 		g.Go(func() error { return protocol.Serve(ctx, n.host, id, cfg, handle) })
 	}
 	serve(protocol.SessionProtocol, n.answer)
@@ -298,6 +348,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.pullFeeds(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
 	g.Go(func() error { return n.index(ctx) })
+	g.Go(func() error { return n.reloadRewritten(ctx) })
 	if n.cfg.Pubsub {
 		g.Go(func() error { return n.gossip(ctx) })
 	}
@@ -350,10 +401,18 @@ func (n *Node) syncStore(ctx context.Context) error {
 	}
 }
 
-// index runs the indexer, at first only after peers were asked whether this store was rolled back.
+// index runs the indexer, of a store that was rolled back only after peers were asked: what they hold of
+// this device's feeds is taken back before the first write, or it would hide below what is written.
 func (n *Node) index(ctx context.Context) error {
-	if n.store.RolledBack() {
+	if !n.mayWrite() {
 		n.awaitPeers(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		close(n.asked)
+		if err := errors.Join(n.readName(), n.introduce(), n.refresh()); err != nil { // the name may have come back
+			return err
+		}
 	}
 	for {
 		err := n.indexer.Run(ctx)
@@ -366,14 +425,58 @@ func (n *Node) index(ctx context.Context) error {
 	}
 }
 
+// reindex makes the indexer read a location again that something else wrote. It does not wait for that.
+func (n *Node) reindex(id record.LocationID) {
+	n.mu.Lock()
+	n.rewritten[id] = true
+	n.mu.Unlock()
+	select {
+	case n.reload <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) reloadRewritten(ctx context.Context) error {
+	for {
+		select {
+		case <-n.reload:
+		case <-ctx.Done():
+			return nil
+		}
+		n.mu.Lock()
+		ids := slices.Collect(maps.Keys(n.rewritten))
+		clear(n.rewritten)
+		n.mu.Unlock()
+		for _, id := range ids {
+			if err := n.indexer.Reload(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, catalog.ErrStopped) {
+				n.log.Warn("location not scanned after a rollback", "location", id, "err", err)
+			}
+		}
+	}
+}
+
 // peersGrace is how long a node whose store is older than its marker waits to hear from a peer before
 // its first write (docs/replication.md, marker).
 const peersGrace = 10 * time.Second
 
+// awaitPeers waits for peersGrace until a peer has told its heads and nothing is left to take back from
+// anybody; what is being taken back by then is waited for.
 func (n *Node) awaitPeers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, peersGrace)
-	defer cancel()
-	for n.awaitsAnyone() && wait(ctx, 100*time.Millisecond) {
+	until := time.Now().Add(peersGrace)
+	for n.takingBack() || time.Now().Before(until) && n.awaitsAnyone() {
+		if !wait(ctx, 100*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// mayWrite reports whether this device may write its own feeds of itself.
+func (n *Node) mayWrite() bool {
+	select {
+	case <-n.asked:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -397,13 +500,26 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (n *Node) connConfig(d record.DeviceID) protocol.ConnConfig {
-	return protocol.ConnConfig{Device: d, Traffic: n.metrics, Compression: n.compression(d)}
+// connConfig is how a stream with d is set up. Heartbeats keep a session alive, and a push stream lives as
+// long as the session beside it, however rarely something is pushed.
+func (n *Node) connConfig(d record.DeviceID, id protocol.ID) protocol.ConnConfig {
+	cfg := protocol.ConnConfig{Device: d, Traffic: n.metrics, Compression: n.compression(d)}
+	switch id {
+	case protocol.SessionProtocol:
+		cfg.Idle = deadAfter
+	case protocol.StateBatchProtocol:
+		cfg.FirstByte, cfg.Idle = pushIdle, pushIdle
+	}
+	return cfg
 }
 
-// admit lets a pull in: not while paused, and not beyond what one node serves at a time.
-func (n *Node) admit() error {
-	if n.pausedWhy() != "" {
+const pushIdle = 30 * 24 * time.Hour
+
+// admit lets a pull in, unless sync is paused with everybody or with that device.
+func (n *Node) admit(d record.DeviceID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pausedFor(d) {
 		return protocol.CodePaused
 	}
 	return nil

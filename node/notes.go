@@ -39,22 +39,32 @@ func revision() string {
 
 // begin says that the node runs, and whether it ended in order the last time.
 func (n *Node) begin() {
-	clean, err := n.store.Local("clean end")
-	if err == nil {
-		err = n.store.SetLocal("clean end", nil)
-	}
+	clean, ran, err := n.lastEnd()
 	if err != nil {
 		n.log.Warn("last end not known", "err", err)
 	}
 	n.events.Add(eventlog.NodeStarted{
 		Version: n.cfg.Version, Revision: revision(), OS: runtime.GOOS, GoVersion: runtime.Version(),
-		Clean: clean != nil,
+		Clean: clean || !ran,
 	})
 	n.mu.Lock()
 	n.phase = phase{state: StateUninitialized, reason: "started", since: time.Now()}
 	n.mu.Unlock()
 	n.metrics.StateEntered(StateUninitialized, "started", n.started)
 	n.decide(time.Now())
+}
+
+// lastEnd reports whether this node ran before and then ended in order; from now on it has not.
+func (n *Node) lastEnd() (clean, ran bool, err error) {
+	end, err := n.store.Local("clean end")
+	if err != nil {
+		return false, false, err
+	}
+	started, err := n.store.Local("ran")
+	if err != nil {
+		return false, false, err
+	}
+	return end != nil, started != nil, errors.Join(n.store.SetLocal("clean end", nil), n.store.SetLocal("ran", []byte{1}))
 }
 
 // end says why the node stops.
@@ -91,7 +101,9 @@ func (n *Node) noteConnected(s *session, g protocol.Greeting) {
 		Path: path, Transport: transport, AddressClass: class, Outbound: s.initiator == n.self,
 		RTTMS: float64(s.clock.RTT.Microseconds()) / 1000,
 	}, eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
-	n.rememberAddr(s.peer, s.address)
+	if s.initiator == n.self { // the other way round the port is not one it listens at
+		n.rememberAddr(s.peer, s.address)
+	}
 	if s.clock.RTT > 0 {
 		n.noteClock(s, s.clock, s.started)
 	}

@@ -73,6 +73,10 @@ func (n *Node) openWindow(t time.Time) {
 		n.invited = t
 	}
 	n.gater.Open(strangers)
+	select {
+	case n.window <- struct{}{}:
+	default:
+	}
 }
 
 // inviting reports whether the pairing window is open.
@@ -82,8 +86,9 @@ func (n *Node) inviting() bool {
 	return time.Now().Before(n.invited)
 }
 
-// reviewInvites closes the pairing window when no invite is left, and forgets those that have expired.
-func (n *Node) reviewInvites(now time.Time) error {
+// reviewInvites closes the pairing window when no invite is left, forgets those that have expired, and
+// returns when to look again.
+func (n *Node) reviewInvites(now time.Time) (time.Duration, error) {
 	var open time.Time
 	var stale []string
 	err := n.store.Locals("invite ", func(name string, b []byte) error {
@@ -105,12 +110,12 @@ func (n *Node) reviewInvites(now time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.invited = open
-	if now.Before(open) {
-		n.gater.Open(strangers)
-	} else {
+	if !now.Before(open) {
 		n.gater.Close()
+		return inviteTTL, err
 	}
-	return err
+	n.gater.Open(strangers)
+	return open.Sub(now), err
 }
 
 // servePair answers a device that wants to join.
@@ -209,12 +214,6 @@ func (n *Node) welcome(j protocol.Joiner) (protocol.Welcome, error) {
 	return w, nil
 }
 
-// attempt is one address that was tried, with its result.
-type attempt struct {
-	Address string `json:"address"`
-	Result  string `json:"result"`
-}
-
 // join pairs with the device that a join line names and moves this device into its library.
 func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol.Join) error {
 	if err := n.mayJoin(j); err != nil {
@@ -249,6 +248,7 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 	if p := n.peers[j.Device]; p != nil {
 		p.published = append(p.published, addrs...)
 		p.link.kick()
+		n.dialSoon()
 	}
 	n.mu.Unlock()
 	return nil

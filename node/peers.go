@@ -47,13 +47,8 @@ const (
 	shunFor   = 10 * time.Minute
 )
 
-// dialTick is how often the table of peers is looked through for one to dial.
-const dialTick = 250 * time.Millisecond
-
 // dialPeers keeps a session with every member that can be reached.
 func (n *Node) dialPeers(ctx context.Context) error {
-	t := time.NewTicker(dialTick)
-	defer t.Stop()
 	done := make(chan struct{})
 	running := 0
 	defer func() {
@@ -62,37 +57,59 @@ func (n *Node) dialPeers(ctx context.Context) error {
 		}
 	}()
 	for {
-		for _, p := range n.duePeers(time.Now()) {
+		due, next := n.duePeers(time.Now())
+		for _, p := range due {
 			running++
 			go func() {
 				n.dial(ctx, p)
 				done <- struct{}{}
 			}()
 		}
+		timer := time.NewTimer(next)
 		select {
-		case <-t.C:
+		case <-timer.C:
+		case <-n.redial:
 		case <-done:
 			running--
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		}
+		timer.Stop()
 	}
 }
 
-// duePeers returns the peers to dial now, marked as connecting.
-func (n *Node) duePeers(now time.Time) (due []*peer) {
+// duePeers returns the peers to dial now, marked as connecting, and how long until the next is due.
+func (n *Node) duePeers(now time.Time) (due []*peer, next time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	next = lastRetry
 	for _, d := range n.set.Members() {
 		p := n.peers[d]
-		if p == nil || p.session != nil || !p.link.due(now) {
+		if p == nil || p.session != nil || p.link.state != LinkDisconnected {
+			continue
+		}
+		if now.Before(p.shunned) {
+			next = min(next, p.shunned.Sub(now))
+			continue
+		}
+		if !p.link.due(now) {
+			next = min(next, p.link.retryAt.Sub(now))
 			continue
 		}
 		p.link.dialing(now)
 		n.metrics.ConnectionState(d.Short(), LinkConnecting)
 		due = append(due, p)
 	}
-	return due
+	return due, next
+}
+
+// dialSoon makes dialPeers look again: somebody may be due.
+func (n *Node) dialSoon() {
+	select {
+	case n.redial <- struct{}{}:
+	default:
+	}
 }
 
 // addresses returns where a peer may be found: what it publishes and where it was found last.
@@ -133,6 +150,15 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 	n.metrics.ConnectionAttempt(p.id.Short(), "success")
 	err = n.runSession(ctx, conn, g, n.self)
 	conn.End(err)
+	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() && ctx.Err() == nil {
+		n.accuse(p.id, fault) // as protocol.Serve has it done for sessions that the peer opened
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p.session == nil && p.link.state == LinkConnecting { // the session was not taken up
+		p.link.closed(time.Now())
+		n.dialSoon()
+	}
 }
 
 func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
@@ -151,9 +177,7 @@ func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
 	n.host.Peerstore().AddAddrs(pid, addrs, peerstore.TempAddrTTL)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	cfg := n.connConfig(p.id)
-	cfg.Idle = deadAfter
-	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, cfg)
+	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, n.connConfig(p.id, protocol.SessionProtocol))
 }
 
 var errNoAddress = errors.New("no address is known")
@@ -175,6 +199,7 @@ func (n *Node) dialFailed(ctx context.Context, p *peer, now time.Time, err error
 	n.metrics.ConsecutiveFailures(p.id.Short(), failures)
 	n.metrics.ConnectionState(p.id.Short(), LinkDisconnected)
 	n.noteConnectFailed(p.id, result, err, failures)
+	n.dialSoon()
 }
 
 // attemptResult sorts an error of dialing into the metric's closed list.
@@ -241,17 +266,35 @@ func (n *Node) release(s *session, now time.Time) bool {
 	}
 	p.session, p.told = nil, false
 	p.link.closed(now)
+	n.dialSoon()
 	return true
 }
 
-// awaitsAnyone reports whether there are other members and none of them has told its heads yet.
+// awaitsAnyone reports whether there are other members and none of them has told its heads yet, or one
+// that has is still to give something back.
 func (n *Node) awaitsAnyone() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	told := len(n.peers) == 0
 	for _, p := range n.peers {
-		if p.told {
-			return false
+		told = told || p.told
+		if p.session != nil && len(p.absorb) > 0 {
+			return true
 		}
 	}
-	return len(n.peers) > 0
+	return !told
+}
+
+// takingBack reports whether own feeds are being pulled.
+func (n *Node) takingBack() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.pulls {
+		for _, id := range p.feeds {
+			if id.Device == n.self {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +13,7 @@ import (
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/statebatch"
+	"peerdex/store"
 )
 
 // Rhythm of a session, in quiet times under 40 messages a minute for both directions together.
@@ -73,7 +73,11 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
-			return protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.connConfig(s.peer))
+			conn, err := protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
+			if err == nil {
+				conn.Bind(ctx) // until the sender has ended
+			}
+			return conn, err
 		},
 	})
 	if err := n.learnCerts(g.Theirs.Certs); err != nil {
@@ -317,7 +321,7 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 	id := info.Best.Feed
 	st, _ := n.store.State(id)
 	v := st.DecideOwn(n.boot, info.Settled, info.Best)
-	if v.Own == feed.OwnIgnore {
+	if v.Own == feed.OwnIgnore || n.store.Frozen() {
 		return nil
 	}
 	if err := v.Over.Verify(); err != nil || v.Over.Library != n.store.Library() {
@@ -333,8 +337,19 @@ func (n *Node) hearOwn(s *session, info protocol.HeadInfo) error {
 		}
 		n.mu.Unlock()
 	case feed.OwnJump:
+		if !n.follows(id) { // of a location that is no more; the peer will hear of that and drop it
+			return nil
+		}
+		release, ok := n.store.Claim(id)
+		if !ok {
+			return nil // it is being taken back from another peer: the next heads tell what is left to do
+		}
 		to, err := n.store.Jump(id, v.Over)
-		if err != nil {
+		release()
+		switch {
+		case errors.Is(err, store.ErrFrozen), errors.Is(err, store.ErrNoSpace):
+			return nil // no reason to stop talking; said elsewhere
+		case err != nil:
 			return err
 		}
 		n.noteRolledBack(s.peer, s.id, id, 0, v.Over, to)
@@ -368,6 +383,16 @@ func (n *Node) push(ctx context.Context, s *session) error {
 // pushRetry is how long a push waits after its stream broke, or to look whether a pause is over.
 const pushRetry = 500 * time.Millisecond
 
+// ackConfig is the pusher's end of a push stream: an answer comes soon, or the peer is in trouble.
+func (n *Node) ackConfig(d record.DeviceID) protocol.ConnConfig {
+	cfg := n.connConfig(d, protocol.StateBatchProtocol)
+	cfg.FirstByte, cfg.Idle = ackWithin, ackWithin
+	return cfg
+}
+
+// ackWithin bounds the wait for the answer to a push: a commit and a sync on a slow disk.
+const ackWithin = 30 * time.Second
+
 // remoteAddr returns the address of the connection with a peer and remembers it for the next start.
 func (n *Node) remoteAddr(d record.DeviceID) string {
 	conns := n.host.Network().ConnsToPeer(protocol.PeerID(d))
@@ -390,18 +415,4 @@ func (n *Node) compression(d record.DeviceID) protocol.Compression {
 		return p.session.terms.Compression
 	}
 	return 0
-}
-
-// sessions returns the live sessions, by device.
-func (n *Node) sessions() []*session {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []*session
-	for _, p := range n.peers {
-		if p.session != nil {
-			out = append(out, p.session)
-		}
-	}
-	slices.SortFunc(out, func(a, b *session) int { return slices.Compare(a.peer[:], b.peer[:]) })
-	return out
 }

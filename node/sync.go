@@ -11,6 +11,7 @@ import (
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // maxPulls is how many donors are pulled from at a time.
@@ -62,8 +63,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 		}
 	}()
 	for {
-		next, err := n.observeHeads()
-		if err != nil {
+		if err := n.observeHeads(); err != nil {
 			return err
 		}
 		for _, p := range n.choosePulls(time.Now()) {
@@ -74,7 +74,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 			}()
 		}
 		n.decide(time.Now())
-		timer := time.NewTimer(next)
+		timer := time.NewTimer(n.nextLook(time.Now()))
 		select {
 		case <-n.look:
 		case <-timer.C:
@@ -88,12 +88,27 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 	}
 }
 
-// lookAgain is how long sync sleeps when nothing wakes it: long enough to cost nothing, short enough
-// that a retry is not late by much.
-const lookAgain = time.Second
+// lookAgain is how long sync sleeps at most when nothing wakes it.
+const lookAgain = 30 * time.Second
 
-// observeHeads notes the heads that peers have shown of followed feeds, and returns when to look again.
-func (n *Node) observeHeads() (time.Duration, error) {
+// nextLook returns how long until a retry is due or a pause ends.
+func (n *Node) nextLook(now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := lookAgain
+	for _, r := range n.retries {
+		if r.at.After(now) {
+			next = min(next, r.at.Sub(now))
+		}
+	}
+	if n.paused.active(now) && !n.paused.until.IsZero() {
+		next = min(next, n.paused.until.Sub(now))
+	}
+	return max(next, time.Millisecond)
+}
+
+// observeHeads notes the heads that peers have shown of followed feeds.
+func (n *Node) observeHeads() error {
 	type shown struct {
 		from  record.DeviceID
 		heads []feed.Head
@@ -117,11 +132,19 @@ func (n *Node) observeHeads() (time.Duration, error) {
 	for _, s := range all {
 		seen, err := n.store.Observe(s.heads)
 		if errors.Is(err, feed.ErrSignature) {
+			n.mu.Lock() // said once: what was shown is forgotten with it
+			if p := n.peers[s.from]; p != nil {
+				clear(p.heads)
+			}
+			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
 			continue
 		}
+		if errors.Is(err, store.ErrNoSpace) {
+			return nil // sync is about to pause; the heads will be told again
+		}
 		if err != nil {
-			return lookAgain, err
+			return err
 		}
 		for _, o := range seen {
 			if o.Forks {
@@ -129,7 +152,7 @@ func (n *Node) observeHeads() (time.Duration, error) {
 			}
 		}
 	}
-	return lookAgain, nil
+	return nil
 }
 
 // choosePulls decides which feeds to pull from whom now, and marks those pulls as going on.
@@ -160,9 +183,9 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			}
 		}
 	}
-	for d, p := range n.peers { // own feeds that a rollback lost
+	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
-			if n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)
 			}
 		}
@@ -202,8 +225,14 @@ func (n *Node) lacking() (out []feed.State) {
 	return out
 }
 
-// canServe reports whether a peer is online and settled above where this node is; n.mu is held.
+// canServe reports whether a peer can bring this node further in a feed; n.mu is held.
 func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
+	return n.offers(d, st, n.orphans[st.Feed])
+}
+
+// offers reports whether a peer is online and settled where a feed may go from here, below its floor too
+// if orphaned; n.mu is held.
+func (n *Node) offers(d record.DeviceID, st feed.State, orphaned bool) bool {
 	p := n.peers[d]
 	if p == nil || p.session == nil || n.pausedFor(d) {
 		return false
@@ -212,7 +241,7 @@ func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
 	if !ok || info.Settled == nil {
 		return false
 	}
-	road := st.DecideRoute(*info.Settled, n.orphans[st.Feed]).Road
+	road := st.DecideRoute(*info.Settled, orphaned).Road
 	return road == feed.RoadDelta || road == feed.RoadDiff
 }
 
@@ -312,7 +341,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 }
 
 func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, error) {
-	cfg := n.connConfig(p.donor)
+	cfg := n.connConfig(p.donor, protocol.BackfillProtocol)
 	cfg.Session = p.id
 	open, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -335,6 +364,8 @@ func (n *Node) orphaned(id feed.ID) bool {
 
 // decide brings the node's state and the links of its peers up to date.
 func (n *Node) decide(now time.Time) {
+	n.deciding.Lock() // or two transitions could be told in the wrong order
+	defer n.deciding.Unlock()
 	n.mu.Lock()
 	s := situation{paused: n.pauseReason(now)}
 	for _, d := range n.set.Members() {

@@ -253,7 +253,6 @@ type SessionView struct {
 // QueueView counts what waits.
 type QueueView struct {
 	Apply          uint64 `json:"apply"`
-	ApplyCapacity  uint64 `json:"apply_capacity"`
 	Retry          uint64 `json:"retry"`
 	WaitingParents uint64 `json:"waiting_for_parents"`
 }

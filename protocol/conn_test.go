@@ -161,6 +161,18 @@ func TestConnRefusesToSendTooMuchAndGoesOn(t *testing.T) {
 	recv[*protocol.Delta](t, right)
 }
 
+// What compresses better than a receiver believes is sent as it is.
+func TestUnbelievableCompressionIsNotSent(t *testing.T) {
+	page := &protocol.Page{Entries: []feed.Entry{{Key: []byte{1}, Seq: 1, Record: make([]byte, 60<<10)}}}
+	for _, how := range []protocol.Compression{protocol.Zstd, protocol.S2} {
+		a, b := protocoltest.Pipe()
+		send(t, protocol.NewConn(a, protocol.ConnConfig{Compression: how}), page)
+		if got := recv[*protocol.Page](t, protocol.NewConn(b, protocol.ConnConfig{})); !reflect.DeepEqual(got, page) {
+			t.Errorf("%v: the page has changed on the way", how)
+		}
+	}
+}
+
 // frame builds a frame by the specification, not by the code under test.
 func frame(number, flags byte, payload []byte) []byte {
 	out := binary.AppendUvarint([]byte{number, flags}, uint64(len(payload)))
@@ -189,6 +201,10 @@ func TestBadBytes(t *testing.T) {
 		random[i] = byte(i * i >> 3)
 	}
 	zeros := make([]byte, 1<<20)
+	large := make([]byte, 3<<19) // compresses well, but not unbelievably
+	for i := 0; i < len(large); i += 128 {
+		binary.LittleEndian.PutUint32(large[i:], uint32(i)*2654435761)
+	}
 	pageBytes := func(n int) []byte {
 		b, err := protocol.Encode(&protocol.Page{Entries: entries(n)})
 		if err != nil {
@@ -217,6 +233,7 @@ func TestBadBytes(t *testing.T) {
 		{"compressed nothing", frame(page, 1, nil), "", protocol.CodeMalformed},
 		{"declared 1 GiB", frame(page, 1, packed(1<<30, zstdOf(t, zeros))), "", protocol.CodeTooLarge},
 		{"declared 1 GiB of s2", frame(page, 2, packed(1<<30, s2.Encode(nil, zeros))), "", protocol.CodeTooLarge},
+		{"more than the limit, at a good ratio", frame(page, 1, packed(3<<19, zstdOf(t, large))), "", protocol.CodeTooLarge},
 		{"zstd bomb within the declared size", frame(page, 1, packed(1<<20, zstdOf(t, zeros))), "", protocol.CodeTooLarge},
 		{"s2 bomb within the declared size", frame(page, 2, packed(1<<20, s2.Encode(nil, zeros))), "", protocol.CodeTooLarge},
 		{"zstd larger than declared", frame(page, 1, packed(uint64(len(pageBytes)-1), zstdOf(t, pageBytes))), "", protocol.CodeMalformed},
@@ -329,6 +346,9 @@ func TestDeadlines(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			_, _ = s.Write(frame(34, 0, []byte{8, 5}))
 		}, 32 * time.Second},
+		"the first byte of a frame": {func(s protocol.Stream) {
+			_, _ = s.Write([]byte{34})
+		}, 10 * time.Second},
 		"a byte a second": {func(s protocol.Stream) {
 			_, _ = s.Write(frame(34, 0, []byte{8, 5}))
 			time.Sleep(time.Second)
@@ -513,23 +533,25 @@ func TestMemoryIsReserved(t *testing.T) {
 	a, b := protocoltest.Pipe()
 	left := 300 << 10
 	c := protocol.NewConn(budget{b, &left}, protocol.ConnConfig{})
-	payload := make([]byte, 250<<10)
-	for range 2 { // the second frame of a size costs nothing more
-		if _, err := a.Write(frame(35, 0, payload[:100<<10])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.CloseWrite(); err != nil {
+	largest, err := protocol.Encode(&protocol.Page{Entries: entries(1000)})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Recv(); !errors.Is(err, protocol.CodeMalformed) { // zeros are no page, but were read
-		t.Errorf("got %v", err)
+	smaller, err := protocol.Encode(&protocol.Page{Entries: entries(950)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if left != 200<<10 {
-		t.Errorf("%d bytes left", left)
+	for _, b := range [][]byte{largest, largest, smaller} { // only the largest frame so far costs anything
+		if _, err := a.Write(frame(35, 0, b)); err != nil {
+			t.Fatal(err)
+		}
+		recv[*protocol.Page](t, c)
+	}
+	if want := 300<<10 - len(largest); left != want {
+		t.Errorf("%d bytes left, want %d", left, want)
 	}
 	for _, f := range [][]byte{
-		frame(35, 0, payload), // beyond the 200 KiB left
+		frame(35, 0, make([]byte, 250<<10)),                         // beyond what is left
 		frame(35, 2, packed(1<<20, bytes.Repeat([]byte{7}, 1<<17))), // with what it claims to become
 	} {
 		a, b := protocoltest.Pipe()

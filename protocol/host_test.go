@@ -153,6 +153,14 @@ func TestServeOverRealTransports(t *testing.T) {
 				t.Fatal("the page has changed on the way")
 			}
 		}
+		if err := server.Network().ResourceManager().ViewService("peerdex", func(s network.ServiceScope) error {
+			if got := s.Stat(); got.Memory < 64<<10 || got.NumStreamsInbound != 1 {
+				return fmt.Errorf("the resource manager counts %+v", got)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 		if *met.Load() != client.device || c.Device() != server.device {
 			t.Error("the sides do not know each other")
 		}
@@ -399,6 +407,7 @@ func TestRevokedMemberIsDisconnected(t *testing.T) {
 				t.Error("a member is not protected")
 			}
 		}
+		server.gater.Open(1) // strangers may come, but who was a member must go
 		server.gater.Set([]record.DeviceID{other.device})
 		if server.Network().Connectedness(client.ID()) == network.Connected || server.ConnManager().IsProtected(client.ID(), "member") {
 			t.Error("the revoked member is still there")
@@ -534,6 +543,10 @@ func TestServeLimitAndLifetime(t *testing.T) {
 		t.Errorf("a ninth stream: %v", err)
 	}
 	cancel()
+	until(t, "the handler is gone", func() bool { return !slices.Contains(n.Mux().Protocols(), protocol.PairProtocol) })
+	if _, err := protocol.Dial(context.Background(), client, device, protocol.BackfillProtocol, protocol.ConnConfig{}); err == nil {
+		t.Error("a protocol nobody serves was opened") // asked for the round trip: time for Serve to return
+	}
 	select {
 	case <-served:
 		t.Error("Serve returned before its handlers")

@@ -142,6 +142,12 @@ func unsupported(err error) error {
 // netStream is a libp2p stream as a Stream.
 type netStream struct{ network.Stream }
 
+var (
+	_ Stream    = netStream{}
+	_ deadliner = netStream{}
+	_ reserver  = netStream{}
+)
+
 func (s netStream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
 	return n, translate(err)

@@ -31,8 +31,8 @@ type Receiver struct {
 	Now   func() time.Time
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
-	// Paused reports whether a person has paused sync: pushes are answered with Busy.
-	Paused func() bool
+	// Paused reports whether sync with a device is paused: its pushes are answered with Busy.
+	Paused func(record.DeviceID) bool
 }
 
 // Serve answers one peer's pushes until it closes the stream. It blocks.
@@ -69,7 +69,7 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 	r.Notes.PushReceived(from, id, len(b.Entries))
 	outcome, res, err := r.apply(from, b)
 	if err != nil {
-		r.Notes.PushDone(from, b, protocol.Rejected, res, r.Now().Sub(start))
+		r.Notes.PushDone(from, b, outcome, res, r.Now().Sub(start))
 		return nil, err
 	}
 	ack := &protocol.Ack{Feed: id, Outcome: outcome}
@@ -92,17 +92,24 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
-	if r.Paused != nil && r.Paused() {
+	if r.Paused != nil && r.Paused(from) {
 		return protocol.Busy, store.Result{}, nil
 	}
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); errors.Is(err, feed.ErrSignature) {
-		return 0, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
-	} else if err != nil {
-		return 0, store.Result{}, err
+	outcome, res, err := r.settle(from, b)
+	if err != nil || outcome == protocol.Applied || outcome == protocol.Known {
+		return outcome, res, err
 	}
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil { // so that it is pulled
+		return failed(err)
+	}
+	return outcome, res, nil
+}
+
+func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	id := b.Next.Feed
 	release, ok := r.Store.Claim(id)
 	if !ok {
 		return protocol.Busy, store.Result{}, nil
@@ -120,7 +127,7 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 	case errors.Is(err, kv.ErrTooBig):
 		return protocol.Gap, res, nil // a pull can take it in parts
 	case err != nil:
-		return 0, res, err
+		return failed(err)
 	}
 	switch res.Push {
 	case feed.PushKnown:
@@ -131,4 +138,16 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 		return protocol.Gap, res, nil
 	}
 	return protocol.Applied, res, nil
+}
+
+// failed sorts the errors of the store: a forged head accuses the peer, a full disk is told as Busy, and
+// anything else is this side's own fault, for which nobody is blamed.
+func failed(err error) (protocol.Outcome, store.Result, error) {
+	switch {
+	case errors.Is(err, feed.ErrSignature):
+		return protocol.Rejected, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+	case errors.Is(err, store.ErrNoSpace):
+		return protocol.Busy, store.Result{}, nil
+	}
+	return protocol.Busy, store.Result{}, err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type Change struct {
 	Entries  []feed.Entry // put in, each in place of whatever its key stood for
 	Remove   []feed.Entry // of a tree diff: taken out, where they still stand as given
 	Cursor   *feed.Cursor // where the delta stands if this change does not settle
-	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch; signature already checked
+	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch
 	Orphaned bool         // allow settling below the floor (rule 17)
 
 	// Within, if set, is called last in the transaction: event rows and the like (rule 5).
@@ -47,6 +48,7 @@ type Result struct {
 	Rejects    []Reject // the first few
 	Removed    int      // entries taken out by a tree diff
 	Ops        map[Op]int
+	Conflicts  Conflicts
 	Rescued    int // registers emitted again in this device's own feed (rule 13)
 	Aside      int // registers a frozen clone put aside (rule 14)
 	Counts     Counts
@@ -54,12 +56,19 @@ type Result struct {
 	newest     hlc.Stamp // of the registers that came in
 }
 
+// Conflicts counts registers that came in and differ from what another device wrote into the same field,
+// by what settled it.
+type Conflicts struct {
+	ByStamp int // the later stamp wins
+	ByTie   int // the stamps are equal: author, then value
+}
+
 const maxRejects = 16
 
 // Apply carries out c. It is the one door through which other devices' records come in, and it is
 // idempotent. It returns ErrMismatch if the entries do not add up to the head, ErrStale if the feed has
-// moved to or past it meanwhile, ErrNotOwner for an own feed, and kv.ErrTooBig if c must be split;
-// nothing has changed then.
+// moved to or past it meanwhile, feed.ErrSignature for a head its owner did not sign, ErrNotOwner for an
+// own feed, and kv.ErrTooBig if c must be split; nothing has changed then.
 func (s *Store) Apply(c Change) (Result, error) {
 	var (
 		res  Result
@@ -67,6 +76,11 @@ func (s *Store) Apply(c Change) (Result, error) {
 	)
 	if c.Feed.Device == s.cfg.Device {
 		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, ErrNotOwner)
+	}
+	if c.Settle != nil {
+		if err := s.settleable(c, *c.Settle); err != nil {
+			return res, err
+		}
 	}
 	var stamp hlc.Stamp
 	if c.Feed.IsDevice() && !s.Frozen() {
@@ -136,6 +150,32 @@ func (s *Store) Apply(c Change) (Result, error) {
 	return res, nil
 }
 
+// settleable returns feed.ErrSignature unless c's feed may settle at h as far as signatures go. Nobody
+// signs genesis, at which only Orphan settles. It is asked in Apply, whatever was asked before: Observe
+// looks at no head below the best one seen, and a head between that one and the settled one is as good a
+// place for a lie as any.
+func (s *Store) settleable(c Change, h feed.Head) error {
+	if h.IsGenesis() && c.Orphaned && len(c.Entries) == 0 {
+		return nil
+	}
+	if h.Feed != c.Feed {
+		return fmt.Errorf("apply to feed %v: head of feed %v: %w", c.Feed, h.Feed, feed.ErrSignature)
+	}
+	return s.Check(h)
+}
+
+// Check returns feed.ErrSignature, wrapped with the reason, unless the owner of h's feed signed h for this
+// library.
+func (s *Store) Check(h feed.Head) error {
+	if h.Library != s.Library() {
+		return fmt.Errorf("head of feed %v is of another library: %w", h.Feed, feed.ErrSignature)
+	}
+	if err := s.cfg.Verify(h); err != nil {
+		return fmt.Errorf("head of feed %v: %w", h.Feed, err)
+	}
+	return nil
+}
+
 // maySettle returns ErrStale unless a feed in state st may settle at h (rule 18, invariant I11).
 func maySettle(st feed.State, h feed.Head, orphaned bool) error {
 	if orphaned {
@@ -183,9 +223,20 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	if err != nil {
 		return nil, err
 	}
-	outshone := false
+	outshone, stamps, ties := false, false, false
 	for _, o := range others {
 		outshone = outshone || o.Compare(reg) > 0
+		if differ := !bytes.Equal(o.Value, reg.Value) && o.Author != reg.Author; differ && o.Stamp == reg.Stamp {
+			ties = true
+		} else if differ {
+			stamps = true
+		}
+	}
+	switch {
+	case ties:
+		res.Conflicts.ByTie++
+	case stamps:
+		res.Conflicts.ByStamp++
 	}
 	if outshone {
 		res.Superseded++

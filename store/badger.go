@@ -178,6 +178,8 @@ func edge(err error) error {
 
 type badgerTx struct {
 	tx     *badger.Txn
+	slab   []badger.Entry // for the next writes: one allocation for many
+	sets   int            // length of the last slab
 	done   func()
 	failed error // of a write that was refused: the transaction must not commit without it
 }
@@ -205,8 +207,17 @@ func (t *badgerTx) Get(key []byte) ([]byte, error) {
 	return v, edge(err)
 }
 
-func (t *badgerTx) Set(key, value []byte) error { return t.wrote(t.tx.Set(key, value)) }
-func (t *badgerTx) Delete(key []byte) error     { return t.wrote(t.tx.Delete(key)) }
+func (t *badgerTx) Set(key, value []byte) error {
+	if len(t.slab) == 0 {
+		t.sets = min(max(2*t.sets, 4), 128)
+		t.slab = make([]badger.Entry, t.sets)
+	}
+	e := &t.slab[0]
+	t.slab = t.slab[1:]
+	e.Key, e.Value = key, value
+	return t.wrote(t.tx.SetEntry(e))
+}
+func (t *badgerTx) Delete(key []byte) error { return t.wrote(t.tx.Delete(key)) }
 
 func (t *badgerTx) wrote(err error) error {
 	if err != nil && t.failed == nil {

@@ -20,12 +20,16 @@ const MaxLocal = 64
 const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10
+	recordRoom    = 96 // bytes that hold most records without growing
 )
 
 // Put is one record for an own feed.
 type Put struct {
 	Record record.Record
 	Local  []byte // facts only this device needs, never replicated, at most MaxLocal bytes
+	// New says that the key was just drawn at random and never used: what it stood for is not looked up,
+	// an eighth of the work. A key that was used makes the feed wrong.
+	New bool
 }
 
 // Commit writes records to one of this device's feeds and returns the head it signed. Many records
@@ -65,6 +69,11 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 			head = *st.Settled
 		}
 		return head, nil
+	}
+	if st, ok := s.State(id); ok && st.Settled == nil && st.Count > 0 {
+		if err := s.untangle(id); err != nil {
+			return head, err
+		}
 	}
 	limit := commitEntries
 	for first := true; first || len(puts) > 0; first = false {
@@ -115,9 +124,16 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
+	var err error
 	for _, p := range puts {
 		at++
-		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
+		e := feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(make([]byte, 0, recordRoom))}
+		if p.New {
+			err = t.insert(r, e, p.Record, p.Local)
+		} else {
+			_, err = t.upsert(r, e, p.Local)
+		}
+		if err != nil {
 			return feed.Head{}, err
 		}
 	}
@@ -263,9 +279,6 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 		}
 		r.after = max(r.after, r.state.Floor.Seq, over.Seq) // whatever is signed next, even after a crash here
 		for _, e := range entries {
-			if err := t.displace(r, e); err != nil {
-				return err
-			}
 			old, err := t.get(r, e.Key)
 			if err != nil {
 				return err
@@ -288,73 +301,85 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 	return nil
 }
 
-// displace moves what another key holds at the seq of e, in an own feed, to a seq that no head has taken:
-// a feed whose history went backwards gives the numbers out twice.
-func (t *tx) displace(r *row, e feed.Entry) error {
-	var (
-		other feed.Entry
-		local []byte
-	)
-	err := t.kv.Scan(r.num.entry(e.Seq, nil), nil, func(k, v []byte) error {
-		_, key := splitEntry(k)
-		if bytes.Equal(key, e.Key) {
+// FinishAbsorb ends what AbsorbEntries began: entries that the peer settled at over does not hold move
+// above its head, so that whoever is settled there comes along by a plain delta, and the feed is signed.
+func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
+	err := s.reseat(over.Feed, func(e Row, _ []byte) []byte {
+		if e.Seq > over.Seq || held(e.Key) {
 			return nil
 		}
-		l, rec, err := splitValue(v)
-		if err != nil {
-			return fmt.Errorf("entry %x: %w", k, err)
-		}
-		other, local = feed.Entry{Key: bytes.Clone(key), Record: bytes.Clone(rec)}, bytes.Clone(l)
-		return kv.Stop
+		return e.Key
 	})
-	if err != nil || other.Key == nil || mutant.Is("absorb_same_seq") {
-		return err
-	}
-	r.after++
-	other.Seq = r.after
-	_, err = t.upsert(r, other, local)
-	return err
-}
-
-// FinishAbsorb ends what AbsorbEntries began: own entries whose key the peer does not hold move to seqs
-// above everything, since the two histories may have used one seq twice, and the feed is signed above
-// the peer's head. The feed stays unsettled until the last of its transactions.
-func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
-	id := over.Feed
-	var own []Row
-	err := s.Entries(id, func(r Row) error {
-		if !held(r.Key) {
-			own = append(own, Row{Key: bytes.Clone(r.Key), Record: bytes.Clone(r.Record), Local: bytes.Clone(r.Local)})
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, ErrUnknownFeed) {
+	if err != nil {
 		return feed.Head{}, err
 	}
-	for len(own) > 0 {
-		n := min(len(own), commitEntries/2)
-		err := s.update(func(t *tx) error {
+	return s.Jump(over.Feed, over)
+}
+
+// untangle gives each seq of an own feed to one entry, after an absorption that a crash cut short: a feed
+// whose history went backwards has given some out twice. Of two entries the one moves that this device
+// wrote itself.
+func (s *Store) untangle(id feed.ID) error {
+	return s.reseat(id, func(e Row, twin []byte) []byte {
+		switch {
+		case twin == nil || mutant.Is("absorb_same_seq"):
+			return nil
+		case len(e.Local) == 0:
+			return twin
+		}
+		return e.Key
+	})
+}
+
+// reseat moves entries of an own feed that is unsettled to seqs that no head has taken. pick is shown each
+// entry, with the key of the one before it if that stands at the same seq, and returns the key to move.
+func (s *Store) reseat(id feed.ID, pick func(e Row, twin []byte) []byte) error {
+	for {
+		var (
+			move [][]byte
+			last Row
+		)
+		err := s.Entries(id, func(e Row) error {
+			var twin []byte
+			if e.Seq == last.Seq {
+				twin = last.Key
+			}
+			if key := pick(e, twin); key != nil {
+				move = append(move, bytes.Clone(key))
+			}
+			last = Row{Seq: e.Seq, Key: append(last.Key[:0:0], e.Key...)}
+			if len(move) == commitEntries/2 {
+				return kv.Stop
+			}
+			return nil
+		})
+		if err != nil || len(move) == 0 {
+			return err
+		}
+		err = s.update(func(t *tx) error {
 			r, err := t.row(id)
 			if err != nil {
 				return err
 			}
-			at := max(r.state.Floor.Seq, r.state.Best.Seq, r.after, over.Seq)
-			for _, e := range own[:n] {
-				at++
-				if _, err := t.upsert(r, feed.Entry{Key: e.Key, Seq: at, Record: e.Record}, e.Local); err != nil {
+			r.after = max(r.after, r.state.Floor.Seq, r.state.Best.Seq)
+			for _, key := range move {
+				h, err := t.get(r, key)
+				if err != nil {
+					return err
+				}
+				r.after++
+				if _, err := t.upsert(r, feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}, h.local); err != nil {
 					return err
 				}
 			}
-			r.state.Settled, r.after = nil, at
-			_, err = t.root(r, at)
+			r.state.Settled = nil
+			_, err = t.root(r, r.after)
 			return err
 		})
 		if err != nil {
-			return feed.Head{}, fmt.Errorf("absorb into feed %v: %w", id, err)
+			return fmt.Errorf("absorb into feed %v: %w", id, err)
 		}
-		own = own[n:]
 	}
-	return s.Jump(id, over)
 }
 
 // Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"peerdex/feed"
@@ -18,7 +19,14 @@ func (s *Store) Drop(id feed.ID) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	n, err := s.numOf(id)
-	if err != nil {
+	if errors.Is(err, ErrUnknownFeed) { // or known from the marker alone
+		s.mu.Lock()
+		if _, marked := s.rows[id]; marked {
+			delete(s.rows, id)
+			s.commits++
+			s.soil()
+		}
+		s.mu.Unlock()
 		return err
 	}
 	err = s.eng.Update(func(tx kv.Tx) error {
@@ -54,6 +62,18 @@ func (s *Store) Reap() (more bool, err error) {
 			return err
 		}
 		n := num(binary.BigEndian.Uint32(dropped[1:]))
+		err = r.ScanKeys([]byte{famRegister}, nil, func(k []byte) error { // before the entries they point at
+			if len(keys) == reapKeys {
+				return kv.Stop
+			}
+			if binary.BigEndian.Uint32(k[len(k)-4:]) == uint32(n) {
+				keys = append(keys, bytes.Clone(k))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 		for _, family := range feedFamilies {
 			err := r.ScanKeys(n.key(family, 0), nil, func(k []byte) error {
 				if len(keys) == reapKeys {
@@ -66,12 +86,7 @@ func (s *Store) Reap() (more bool, err error) {
 				return err
 			}
 		}
-		return r.ScanKeys([]byte{famRegister}, nil, func(k []byte) error {
-			if binary.BigEndian.Uint32(k[len(k)-4:]) == uint32(n) {
-				keys = append(keys, bytes.Clone(k))
-			}
-			return nil
-		})
+		return nil
 	})
 	if err != nil || dropped == nil {
 		return false, err

@@ -160,29 +160,27 @@ func (s *Store) compareMarker() error {
 // instance: it was restored from a backup, or wiped. Ask peers before the first write (rule 15).
 func (s *Store) RolledBack() bool { return s.rolled }
 
-// mark writes the marker if an own head has moved.
-func (s *Store) mark(heads map[feed.ID]uint64) error {
+// mark writes the marker if an own head has moved, or an own feed was dropped for good. heads are those after
+// covers transactions, all of them durable; a later call with fewer changes nothing.
+func (s *Store) mark(covers uint64, heads map[feed.ID]uint64) error {
 	if s.cfg.Marker == nil {
 		return nil
 	}
 	s.save.Lock()
 	defer s.save.Unlock()
-	next := MarkerState{Instance: s.instance, Seqs: maps.Clone(s.marked.Seqs)}
-	if next.Seqs == nil {
-		next.Seqs = map[feed.ID]uint64{}
+	if covers < s.markedAt {
+		return nil // somebody else has marked what came after
 	}
-	moved := s.marked.Instance != s.instance
+	next := MarkerState{Instance: s.instance, Seqs: map[feed.ID]uint64{}}
 	for id, seq := range heads {
-		if next.Seqs[id] < seq {
-			next.Seqs[id], moved = seq, true
-		}
+		next.Seqs[id] = max(seq, s.marked.Seqs[id])
 	}
-	if !moved {
+	if s.marked.Instance == s.instance && maps.Equal(s.marked.Seqs, next.Seqs) {
 		return nil
 	}
 	if err := s.cfg.Marker.Save(next); err != nil {
 		return err
 	}
-	s.marked = next
+	s.marked, s.markedAt = next, covers
 	return nil
 }

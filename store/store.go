@@ -102,8 +102,9 @@ type Store struct {
 	wakes   map[chan struct{}]bool
 	dirty   chan struct{} // capacity 1: something waits for a Sync
 
-	save   sync.Mutex // guards marked, and orders writes of the marker
-	marked MarkerState
+	save     sync.Mutex // guards what follows, and orders writes of the marker
+	marked   MarkerState
+	markedAt uint64 // transactions it speaks of
 }
 
 // Open opens the Badger store in dir, making it if there is none. It returns ErrLocked if another
@@ -209,7 +210,7 @@ func (s *Store) Sync() error {
 	if s.cfg.Metrics != nil {
 		s.cfg.Metrics.StoreOp("sync", s.cfg.Now().Sub(start))
 	}
-	if err := s.mark(heads); err != nil {
+	if err := s.mark(covers, heads); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -255,8 +256,9 @@ func (s *Store) ownHeads() map[feed.ID]uint64 {
 	return out
 }
 
-// Claim takes the writer lock of a feed that another device owns, from the comparison of heads to
-// settlement (rule 7). It does not block: ok is false if somebody else holds it.
+// Claim takes the writer lock of a feed, from the comparison of heads to settlement (rule 7): of another
+// device's feed to pull it, of an own one to take back what was lost (rule 15). It does not block: ok is
+// false if somebody else holds it.
 func (s *Store) Claim(id feed.ID) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

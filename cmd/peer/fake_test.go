@@ -239,7 +239,7 @@ func (f *fake) Stop(context.Context) (node.StopResult, error) {
 func (f *fake) SyncStatus(ctx context.Context) (node.SyncStatus, error) {
 	devices, _ := f.Devices(ctx)
 	st := node.SyncStatus{Now: noon, State: node.StateBackfilling, Reason: "first sync", Since: noon.Add(-16 * time.Second),
-		Queues: node.QueueView{Apply: 1204, ApplyCapacity: 100000}, Devices: devices[1:]}
+		Queues: node.QueueView{Apply: 1204}, Devices: devices[1:]}
 	if !f.empty {
 		st.Sessions = []node.SessionView{{ID: "0199a4d2-1111-7222-8333-444455556666", Kind: "backfill", Device: nasID, Name: "nas",
 			Started: noon.Add(-16 * time.Second), Done: 134893, Total: 217570, Why: "it is online, complete, 2 ms away"}}

@@ -240,11 +240,12 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	}
 	var invite *node.InviteView
 	if p.join == nil {
-		v, err := n.Invite(ctx, node.InviteRequest{})
-		if err != nil {
+		switch v, err := n.Invite(ctx, node.InviteRequest{}); {
+		case err == nil:
+			invite = &v
+		case api.AsProblem(err).Code != node.CodeNotAllowed: // a member that may not invite serves all the same
 			return err
 		}
-		invite = &v
 	}
 	if a.json {
 		err = a.document("peer.start/v1", struct {

@@ -121,6 +121,29 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// A member that is no admin may not invite others. It starts all the same, without a join line: starting it
+// a second time once ended with exit 4.
+func TestStartWithoutInvite(t *testing.T) {
+	b, _ := starter(t)
+	b.open = func(context.Context, nodeConfig) (daemon, error) { return member{b.fake}, nil }
+	r := b.start()
+	r.wait(t, lastLine)
+	if strings.Contains(r.out.String(), "join") {
+		t.Errorf("printed %q", r.out.String())
+	}
+	r.cancel()
+	if code := r.code(t); code != 0 {
+		t.Errorf("exit %d: %s", code, r.err.String())
+	}
+}
+
+// member is a fake whose device is no admin.
+type member struct{ *fake }
+
+func (member) Invite(context.Context, node.InviteRequest) (node.InviteView, error) {
+	return node.InviteView{}, &node.Problem{Code: node.CodeNotAllowed, Message: "cannot invite: this device is not an admin of the library"}
+}
+
 // A folder that is indexed already is not added again, and one around it is refused.
 func TestStartKnownFolder(t *testing.T) {
 	dir := t.TempDir()

@@ -116,7 +116,7 @@ func (a *app) syncText(st node.SyncStatus) string {
 		}
 	}
 	line("queues", "%s", strings.Join([]string{
-		"apply " + count(st.Queues.Apply) + " of " + count(st.Queues.ApplyCapacity),
+		"apply " + count(st.Queues.Apply),
 		"retry " + count(st.Queues.Retry),
 		"waiting for parents " + count(st.Queues.WaitingParents),
 	}, a.sep()))

@@ -177,7 +177,7 @@ func verify(h feed.Head) error {
 	return nil
 }
 
-func (n *node) admit() error {
+func (n *node) admit(record.DeviceID) error {
 	if n.w.chaos && chance(n.w.net, n.w.knob.busy) {
 		n.w.reach("busy donor")
 		return protocol.CodeBusy

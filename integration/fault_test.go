@@ -1,0 +1,252 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"peerdex/api"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/node"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// N8: a node that was ready is restarted: it is ready again, and no record comes a second time.
+func TestN8RestartTransfersNothing(t *testing.T) {
+	t.Parallel()
+	dirA, dirB := tempDir(t), tempDir(t)
+	fill(t, dirA, 2000)
+	fill(t, dirB, 300)
+	a, b := two(t, []string{dirA}, []string{dirB})
+	want := inStep(t, a, b)
+	for i, end := range []func(){b.stop, b.kill} {
+		end()
+		b.start("")
+		if d := want.diff(inStep(t, a, b)); d != "" {
+			t.Errorf("after restart %d: %s", i, d)
+		}
+		if n, by := b.received(); n != 0 {
+			t.Errorf("restart %d cost %d records: %v", i, n, by)
+		}
+		m := b.metrics()
+		if *m.Operations.Pages != 0 || *m.Volume.ReceivedBytes > 16<<10 {
+			t.Errorf("restart %d cost %d pages, %d bytes", i, *m.Operations.Pages, *m.Volume.ReceivedBytes)
+		}
+		if n := m.Catalog.Scan.Files.By["added"] + m.Catalog.Scan.Files.By["changed"] + m.Catalog.Scan.Files.By["removed"]; n != 0 {
+			t.Errorf("restart %d found %d files changed", i, n)
+		}
+	}
+	wantEqualOnDisk(t, a, b)
+}
+
+// N9: what changed while two devices were apart is there when they meet again, and what changes then comes
+// by a push, without a question.
+func TestN9Reconnect(t *testing.T) {
+	t.Parallel()
+	dirA, dirB := tempDir(t), tempDir(t)
+	fill(t, dirA, 300)
+	a, b := two(t, []string{dirA}, []string{dirB})
+	inStep(t, a, b)
+
+	b.stop()
+	write(t, filepath.Join(dirA, "while apart"), "1")
+	write(t, filepath.Join(dirB, "found at the start"), "12")
+	b.start("")
+	same(t, 303+2, a.client, b.client)
+	inStep(t, a, b)
+	total, before := b.received()
+	if total != 1 {
+		t.Errorf("one change was missed, %d came: %v", total, before)
+	}
+
+	b.signal(syscall.SIGSTOP) // as a laptop whose lid is closed
+	write(t, filepath.Join(dirA, "while asleep"), "123")
+	eventually(t, "alpha has it", func() string {
+		if a.dumpCatalogue().find(filepath.Join(dirA, "while asleep")) == nil {
+			return "not yet"
+		}
+		return ""
+	})
+	b.signal(syscall.SIGCONT)
+	same(t, 303+3, a.client, b.client)
+
+	inStep(t, a, b)
+	total, before = b.received()
+	write(t, filepath.Join(dirA, "live"), "1234")
+	same(t, 303+4, a.client, b.client)
+	now, after := b.received()
+	if now != total+1 || after["live"] != before["live"]+1 {
+		t.Errorf("one live change: %v, then %v", before, after)
+	}
+	inStep(t, a, b)
+	wantEqualOnDisk(t, a, b)
+}
+
+// N17: the receiver of a first sync of 20,000 files is killed at moments drawn from a seed, and so is the
+// sender. Whatever is on the disk of the killed receiver, it would serve nothing that is not exactly what
+// the owner signed; and in the end both are equal.
+func TestN17KilledDuringFirstSync(t *testing.T) {
+	t.Parallel()
+	seed := uint64(1)
+	if text := os.Getenv("KILL_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	random := rand.New(rand.NewPCG(seed, 17))
+	t.Logf("KILL_SEED=%d", seed)
+	const kills = 12
+	dirs := []string{tempDir(t), tempDir(t)}
+	for _, dir := range dirs {
+		fill(t, dir, 10_000)
+	}
+	a, b := newPeer(t, "alpha"), newPeer(t, "beta")
+	line := a.start("", dirs...).Invite.Line
+	b.join(line)
+	half, senders := 0, 0
+	for i := range kills {
+		condition := random.IntN(5)
+		total := uint64(1 + random.IntN(4000))
+		reached := func() bool { // the moment to kill at
+			switch condition {
+			case 0:
+				return true // as soon as it answers
+			case 1:
+				d, ok := b.other("alpha")
+				return ok && d.Link != node.LinkDisconnected
+			}
+			n, _ := b.received()
+			return n >= total
+		}
+		eventually(t, fmt.Sprintf("moment %d", i), func() string {
+			if st := b.status(); reached() || st.State == node.StateReady && st.Files == 20_000 {
+				return ""
+			}
+			return "not yet"
+		})
+		if i%4 == 3 { // its sender too
+			a.kill()
+			senders++
+		}
+		b.kill()
+		f := openHome(t, b.home)
+		f.wantWhole(t)
+		if slices.ContainsFunc(f.States(), func(st feed.State) bool { return st.Settled == nil && st.Count > 0 }) {
+			half++
+		}
+		f.close(t)
+		if a.cmd == nil {
+			a.start("")
+		}
+		b.start("")
+	}
+	t.Logf("%d kills, %d of them with part of a feed on disk; the sender %d times", kills, half, senders)
+	if half == 0 {
+		t.Error("no kill hit a transfer")
+	}
+	c := inStep(t, a, b)
+	for _, dir := range dirs {
+		c.wantOnDisk(t, dir)
+	}
+	wantEqualOnDisk(t, a, b)
+}
+
+// raw is a record of no model that this version knows, or one that breaks its own rules.
+type raw struct{ key, bytes []byte }
+
+func (r raw) Key() []byte            { return r.key }
+func (r raw) Append(b []byte) []byte { return append(b, r.bytes...) }
+func (raw) Validate() error          { return nil }
+func (raw) Model() string            { return "other" }
+
+// N18: the owner has signed one record that is malformed. It is refused and named in the event log, once;
+// everything else arrives, on a third device too, and goes on arriving.
+func TestN18OneMalformedRecord(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	fill(t, dir, 500)
+	a, b := two(t, nil, nil)
+	inStep(t, a, b)
+	a.add(dir)
+	inStep(t, a, b)
+	a.stop()
+	f := openHome(t, a.home)
+	// a file whose name is a path: the bytes of a good one with a slash in the name
+	bad := record.File{ID: record.EntryID{1, 2, 3}, Kind: record.Regular, Name: "etc/passwd", Mode: 0o644}
+	var location feed.ID
+	for _, st := range f.States() {
+		if st.Feed.Device == f.device && !st.Feed.IsDevice() {
+			location = st.Feed
+		}
+	}
+	head := commitRaw(t, f, location, raw{bad.Key(), bad.Append(nil)})
+	f.close(t)
+	a.start("")
+	write(t, filepath.Join(dir, "after"), "1")
+	same(t, 505+1, a.client, b.client).wantOnDisk(t, dir)
+	inStep(t, a, b)
+	rejected := b.events(api.EventQuery{Types: []string{"change_rejected"}})
+	want := fmt.Sprintf("%v@%d", location, head.Seq)
+	if len(rejected) != 1 {
+		t.Errorf("%d events name the record", len(rejected))
+	} else if d := detail[eventlog.ChangeRejected](t, rejected[0]); d.Count != 1 || len(d.Changes) != 1 || d.Changes[0] != want || d.Feed != location.String() {
+		t.Errorf("the event says %+v, want %s", d, want)
+	}
+	m := b.metrics().Operations
+	if m.Processed.By["rejected"] != 1 || m.Rejections.Total != 1 {
+		t.Errorf("rejected: %v, %v", m.Processed.By, m.Rejections.By)
+	}
+	c := newPeer(t, "gamma") // gets it from whom it likes: both relay it as it is
+	c.join(a.invite())
+	same(t, 506, a.client, b.client, c.client)
+	inStep(t, a, b, c)
+	wantEqualOnDisk(t, a, b, c)
+}
+
+// commitRaw signs a record that the store would not let its own device write.
+func commitRaw(t testing.TB, f *files, id feed.ID, r raw) feed.Head {
+	t.Helper()
+	head, err := f.Commit(id, []store.Put{{Record: r}})
+	if err := errors.Join(err, f.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// N19: a paired device that is away, even one that accepts connections and never answers, delays nobody.
+func TestN19AwayDelaysNobody(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	fill(t, dir, 200)
+	a, b := two(t, []string{dir}, nil)
+	c := newPeer(t, "gamma")
+	c.join(a.invite())
+	inStep(t, a, b, c)
+	c.signal(syscall.SIGSTOP)
+	for i := range 20 {
+		name := filepath.Join(dir, fmt.Sprintf("change %d", i))
+		write(t, name, "x")
+		eventually(t, "a change reaches beta", func() string {
+			if b.dumpCatalogue().find(name) == nil {
+				return name
+			}
+			return ""
+		})
+	}
+	if d, ok := a.other("gamma"); !ok || d.ItLacks == nil || *d.ItLacks == 0 {
+		t.Errorf("alpha shows gamma as %+v", d)
+	}
+	c.signal(syscall.SIGCONT)
+	same(t, 202+20, a.client, b.client, c.client)
+	inStep(t, a, b, c)
+	wantEqualOnDisk(t, a, b, c)
+}
