@@ -74,7 +74,7 @@ func entryID(n int) (id record.EntryID) {
 }
 
 func file(n int, name string) store.Put {
-	return store.Put{Record: record.File{ID: entryID(n), Kind: record.Regular, Size: uint64(n), Name: name}}
+	return store.Put{Record: record.File{ID: entryID(n), Kind: record.Regular, Size: uint64(n), Name: name}, Local: []byte("here")}
 }
 
 func gone(n int) store.Put { return store.Put{Record: record.Tombstone{ID: entryID(n)}} }

@@ -19,6 +19,7 @@ import (
 
 const (
 	measureEvery = 5 * time.Second
+	refreshEvery = time.Minute // without a change: registers of a fast clock win when their time comes
 	collectEvery = time.Hour
 	collectLeast = 1000 // tombstones of a location before collecting them pays
 
@@ -32,10 +33,12 @@ const (
 func (n *Node) keepUp(ctx context.Context) error {
 	wake, cancel := n.store.Watch()
 	defer cancel()
+	again := time.NewTicker(refreshEvery)
+	defer again.Stop()
 	var seen map[feed.ID]uint64
 	for {
 		now := n.deviceFeeds()
-		if !maps.Equal(seen, now) {
+		if !maps.Equal(seen, now) || n.strayed() {
 			seen = now
 			if err := n.refresh(); err != nil {
 				return err
@@ -44,10 +47,26 @@ func (n *Node) keepUp(ctx context.Context) error {
 		n.wake()
 		select {
 		case <-wake:
+		case <-again.C:
+			seen = nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// strayed reports whether the store holds a feed that is not followed: a pull under way when its location
+// went may have brought it back, or a push was faster than the news of it.
+func (n *Node) strayed() bool {
+	states := n.store.States()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, st := range states {
+		if !n.follow[st.Feed] && st.Feed.Device != n.self {
+			return true
+		}
+	}
+	return false
 }
 
 // deviceFeeds returns how far each device feed is: registers change only with one of them.
@@ -80,6 +99,9 @@ func (n *Node) housekeep(ctx context.Context) error {
 		var err error
 		select {
 		case <-addrs.Out():
+			if !n.mayWrite() {
+				continue // introduce says it later
+			}
 			err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: n.addrs()})
 		case now := <-measure.C:
 			n.measure(now)

@@ -29,7 +29,13 @@ func (n *Node) found() belonging {
 
 // refresh reads who belongs, what is followed and where members listen, from the registers. It is called
 // whenever registers may have changed.
+//
+// The feeds held are listed first: whatever has a feed by then has its register, so that a location that is
+// added meanwhile is not taken for one that is gone.
 func (n *Node) refresh() error {
+	n.refreshing.Lock()
+	defer n.refreshing.Unlock()
+	held := n.store.States()
 	n.mu.Lock()
 	certs := slices.Clone(n.lib.certs)
 	root := n.lib.root
@@ -84,7 +90,7 @@ func (n *Node) refresh() error {
 	if err := n.readDevices(); err != nil {
 		return err
 	}
-	return n.dropUnfollowed(follow)
+	return n.dropUnfollowed(held, follow)
 }
 
 // readDevices takes names and addresses of the members from their registers.
@@ -146,9 +152,10 @@ func (n *Node) readDevices() error {
 const maxAddrs = 32
 
 // dropUnfollowed forgets the feeds of locations that are gone and of devices that are no members.
-func (n *Node) dropUnfollowed(follow map[feed.ID]bool) error {
-	for _, st := range n.store.States() {
-		if follow[st.Feed] || st.Feed.Device == n.self && st.Feed.IsDevice() {
+func (n *Node) dropUnfollowed(held []feed.State, follow map[feed.ID]bool) error {
+	for _, st := range held {
+		own := st.Feed.Device == n.self
+		if follow[st.Feed] || own && (st.Feed.IsDevice() || !n.mayWrite()) {
 			continue
 		}
 		if err := n.store.Drop(st.Feed); err != nil && !errors.Is(err, store.ErrUnknownFeed) {
@@ -193,6 +200,9 @@ func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 		defer n.mu.Unlock()
 		if n.set.Role(d) == 0 {
 			return protocol.CodeNotMember
+		}
+		if p := n.peers[d]; p != nil && time.Now().Before(p.shunned) {
+			return protocol.CodeBusy
 		}
 		return nil
 	}

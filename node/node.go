@@ -80,6 +80,10 @@ type Node struct {
 	window chan struct{} // capacity 1: the pairing window has moved
 	stop   chan struct{} // closed when a person asks the node to end
 	ending sync.Once
+	asked  chan struct{} // closed once this device may write its own feeds: at once, unless the store was rolled back
+
+	refreshing sync.Mutex // held while registers are read and what they say is put in place; taken before mu
+	deciding   sync.Mutex // held from a decision on the state until it is told; taken before mu
 
 	mu       sync.Mutex // guards what follows; never held during a transaction or on the network
 	root     ed25519.PrivateKey
@@ -114,7 +118,7 @@ func Open(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
-		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}),
+		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
 		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
@@ -155,8 +159,17 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.wire()
-	if err := n.introduce(); err != nil {
+	if err := n.finishMove(); err != nil {
 		return err
+	}
+	if err := n.readName(); err != nil {
+		return err
+	}
+	if !n.store.RolledBack() { // else peers are asked first
+		close(n.asked)
+		if err := n.introduce(); err != nil {
+			return err
+		}
 	}
 	return n.refresh()
 }
@@ -177,6 +190,21 @@ func (n *Node) openLibrary() error {
 		}
 	}
 	n.lib = lib
+	if n.root != nil && !n.root.Public().(ed25519.PublicKey).Equal(lib.root) {
+		n.root = nil // of the library this device left: it was cut off while moving
+		return n.home.remove("root.key")
+	}
+	return nil
+}
+
+// finishMove signs own feeds for the library this home belongs to, if the device was cut off while it
+// moved there: everybody refuses a head of another library.
+func (n *Node) finishMove() error {
+	for _, st := range n.store.States() {
+		if st.Feed.Device == n.self && st.Settled != nil && st.Settled.Library != n.lib.id && !n.store.Frozen() {
+			return n.store.Rebase(n.lib.id)
+		}
+	}
 	return nil
 }
 
@@ -253,8 +281,8 @@ func (n *Node) wire() {
 	})
 }
 
-// introduce writes this device's own registers: who it is, where it listens, why it is a member.
-func (n *Node) introduce() error {
+// readName finds out what this device is called.
+func (n *Node) readName() error {
 	name := n.cfg.Name
 	if name == "" {
 		if old, ok, err := n.store.Register(record.Device(n.self), record.FieldName); err != nil {
@@ -268,6 +296,15 @@ func (n *Node) introduce() error {
 	n.mu.Lock()
 	n.label = name
 	n.mu.Unlock()
+	return nil
+}
+
+// introduce writes this device's own registers: who it is, where it listens, why it is a member. A frozen
+// device stays as it introduced itself before.
+func (n *Node) introduce() error {
+	n.mu.Lock()
+	name, certs, root := n.label, n.lib.certs, n.root
+	n.mu.Unlock()
 	me := record.Device(n.self)
 	regs := []record.Register{
 		{Entity: me, Field: record.FieldName, Value: []byte(name)},
@@ -275,8 +312,8 @@ func (n *Node) introduce() error {
 		{Entity: me, Field: record.FieldVersion, Value: []byte(n.cfg.Version)},
 		{Entity: me, Field: record.FieldAddrs, Value: n.addrs()},
 	}
-	for _, c := range n.lib.certs {
-		if c.Subject == n.self && n.root != nil { // everybody else's is in the feed of whoever invited it
+	for _, c := range certs {
+		if c.Subject == n.self && root != nil { // everybody else's is in the feed of whoever invited it
 			regs = append(regs, c.Register())
 		}
 	}
@@ -364,10 +401,18 @@ func (n *Node) syncStore(ctx context.Context) error {
 	}
 }
 
-// index runs the indexer, at first only after peers were asked whether this store was rolled back.
+// index runs the indexer, of a store that was rolled back only after peers were asked: what they hold of
+// this device's feeds is taken back before the first write, or it would hide below what is written.
 func (n *Node) index(ctx context.Context) error {
-	if n.store.RolledBack() {
+	if !n.mayWrite() {
 		n.awaitPeers(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		close(n.asked)
+		if err := errors.Join(n.readName(), n.introduce(), n.refresh()); err != nil { // the name may have come back
+			return err
+		}
 	}
 	for {
 		err := n.indexer.Run(ctx)
@@ -414,10 +459,24 @@ func (n *Node) reloadRewritten(ctx context.Context) error {
 // its first write (docs/replication.md, marker).
 const peersGrace = 10 * time.Second
 
+// awaitPeers waits for peersGrace until a peer has told its heads and nothing is left to take back from
+// anybody; what is being taken back by then is waited for.
 func (n *Node) awaitPeers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, peersGrace)
-	defer cancel()
-	for n.awaitsAnyone() && wait(ctx, 100*time.Millisecond) {
+	until := time.Now().Add(peersGrace)
+	for n.takingBack() || time.Now().Before(until) && n.awaitsAnyone() {
+		if !wait(ctx, 100*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// mayWrite reports whether this device may write its own feeds of itself.
+func (n *Node) mayWrite() bool {
+	select {
+	case <-n.asked:
+		return true
+	default:
+		return false
 	}
 }
 

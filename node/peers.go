@@ -89,6 +89,10 @@ func (n *Node) duePeers(now time.Time) (due []*peer, next time.Duration) {
 		if p == nil || p.session != nil || p.link.state != LinkDisconnected {
 			continue
 		}
+		if now.Before(p.shunned) {
+			next = min(next, p.shunned.Sub(now))
+			continue
+		}
 		if !p.link.due(now) {
 			next = min(next, p.link.retryAt.Sub(now))
 			continue
@@ -146,6 +150,9 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 	n.metrics.ConnectionAttempt(p.id.Short(), "success")
 	err = n.runSession(ctx, conn, g, n.self)
 	conn.End(err)
+	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() && ctx.Err() == nil {
+		n.accuse(p.id, fault) // as protocol.Serve has it done for sessions that the peer opened
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if p.session == nil && p.link.state == LinkConnecting { // the session was not taken up
@@ -263,14 +270,31 @@ func (n *Node) release(s *session, now time.Time) bool {
 	return true
 }
 
-// awaitsAnyone reports whether there are other members and none of them has told its heads yet.
+// awaitsAnyone reports whether there are other members and none of them has told its heads yet, or one
+// that has is still to give something back.
 func (n *Node) awaitsAnyone() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	told := len(n.peers) == 0
 	for _, p := range n.peers {
-		if p.told {
-			return false
+		told = told || p.told
+		if p.session != nil && len(p.absorb) > 0 {
+			return true
 		}
 	}
-	return len(n.peers) > 0
+	return !told
+}
+
+// takingBack reports whether own feeds are being pulled.
+func (n *Node) takingBack() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.pulls {
+		for _, id := range p.feeds {
+			if id.Device == n.self {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -268,6 +268,12 @@ func (n *Node) processed(from record.DeviceID, id feed.ID, res store.Result, sou
 		models[op.Model] += count
 	}
 	n.metrics.Applied(d)
+	for range res.Conflicts.ByStamp {
+		n.metrics.Conflict("hlc")
+	}
+	for range res.Conflicts.ByTie {
+		n.metrics.Conflict("tiebreak")
+	}
 	if len(outcomes) > 0 || len(models) > 0 {
 		n.events.AddBatch(eventlog.Tally{
 			Type: eventlog.BatchIngestion{}.Type(), Peer: idText(from), Session: session, Reason: source,

@@ -99,7 +99,7 @@ func (n pushNotes) PushDone(from record.DeviceID, b *protocol.StateBatch, outcom
 	}
 	if outcome != protocol.Rejected { // whoever pushes a head of its own is settled there
 		n.mu.Lock()
-		if p := n.peers[from]; p != nil && p.session != nil && id.Device == from {
+		if p := n.peers[from]; p != nil && p.session != nil && id.Device == from && n.follow[id] {
 			p.heads[id] = protocol.HeadInfo{Settled: &b.Next, Best: b.Next}
 		}
 		n.mu.Unlock()

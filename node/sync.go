@@ -364,6 +364,8 @@ func (n *Node) orphaned(id feed.ID) bool {
 
 // decide brings the node's state and the links of its peers up to date.
 func (n *Node) decide(now time.Time) {
+	n.deciding.Lock() // or two transitions could be told in the wrong order
+	defer n.deciding.Unlock()
 	n.mu.Lock()
 	s := situation{paused: n.pauseReason(now)}
 	for _, d := range n.set.Members() {

@@ -296,3 +296,33 @@ type counted struct {
 }
 
 func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
+
+// Two devices write one shared field apart. Whoever hears of the other counts one conflict, settled by the
+// later stamp, and both see the same winner.
+func TestConflictIsCounted(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	field := record.Register{Entity: record.Member(record.DeviceID{9}), Field: "note"}
+	for i, d := range []*device{a, b} {
+		field.Author, field.Stamp, field.Value = d.id, hlc.Stamp(1+i), []byte{byte(i)}
+		d.commit(t, feed.ID{Device: d.id}, Put{Record: field})
+	}
+	take := func(to, from *device) Result {
+		id := feed.ID{Device: from.id}
+		st, _ := from.State(id)
+		res, err := to.Apply(Change{Feed: id, Entries: from.after(t, id, 0), Settle: st.Settled})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for _, res := range []Result{take(a, b), take(b, a)} {
+		if res.Conflicts != (Conflicts{ByStamp: 1}) {
+			t.Errorf("conflicts %+v", res.Conflicts)
+		}
+	}
+	for _, d := range []*device{a, b} {
+		if won, ok, err := d.Register(field.Entity, "note"); err != nil || !ok || won.Author != b.id {
+			t.Errorf("winner %+v, %v, %v", won, ok, err)
+		}
+	}
+}
