@@ -123,11 +123,11 @@ func Open(cfg Config) (n *Node, err error) {
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
 		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
-	defer func() {
+	defer func(made *Node) { // "return nil, err" has taken n away by then
 		if err != nil {
-			err = errors.Join(problemOf(err), n.Close())
+			err = errors.Join(problemOf(err), made.Close())
 		}
-	}()
+	}(n)
 	if err := n.home.open(); err != nil {
 		return nil, err
 	}
