@@ -262,6 +262,39 @@ func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	return t.lost(r, h, nil)
 }
 
+// sweepMost is how many tombstones one transaction of Sweep drops: each takes four keys.
+const sweepMost = 2000
+
+// Sweep drops some tombstones with a seq up to gc of another device's feed, where a Change that settles
+// there would be too big with all of them, and returns how many. The feed is unsettled then, at cursor.
+func (s *Store) Sweep(id feed.ID, gc uint64, cursor *feed.Cursor) (dropped int, err error) {
+	if id.Device == s.cfg.Device {
+		return 0, fmt.Errorf("sweep feed %v: %w", id, ErrNotOwner)
+	}
+	for most := sweepMost; ; most /= 2 {
+		err = s.update(func(t *tx) error {
+			r, err := t.row(id)
+			if err != nil {
+				return err
+			}
+			if dropped, err = t.dropTombstones(r, gc, most); err != nil || dropped == 0 {
+				t.rows = map[feed.ID]*row{} // nothing to write
+				return err
+			}
+			r.state.Settled, r.state.Cursor = nil, cursor
+			_, err = t.root(r, r.state.Best.Seq)
+			return err
+		})
+		if !errors.Is(err, kv.ErrTooBig) || most == 1 {
+			break
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sweep feed %v: %w", id, err)
+	}
+	return dropped, nil
+}
+
 // lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
 func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
 	if old == nil || !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
@@ -317,7 +350,7 @@ func (t *tx) settle(r *row, c Change) error {
 		return err
 	}
 	if !mutant.Is("gc_not_dropped") {
-		if err := t.dropTombstones(r, c.Settle.GC); err != nil {
+		if _, err := t.dropTombstones(r, c.Settle.GC, 0); err != nil {
 			return err
 		}
 	}

@@ -140,7 +140,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	if len(puts) == 0 {
 		at++ // every operation that changes the head takes a seq
 	}
-	if err := t.dropTombstones(r, gc); err != nil {
+	if _, err := t.dropTombstones(r, gc, 0); err != nil {
 		return feed.Head{}, err
 	}
 	root, err := t.root(r, at)
@@ -162,15 +162,16 @@ func (r *row) settle(h feed.Head) {
 	}
 }
 
-// dropTombstones takes out every tombstone with a seq up to gc.
-func (t *tx) dropTombstones(r *row, gc uint64) error {
+// dropTombstones takes out every tombstone with a seq up to gc, or the first few if most is positive, and
+// returns how many that were.
+func (t *tx) dropTombstones(r *row, gc uint64, most int) (int, error) {
 	if gc == 0 || r.counts.Tombstones == 0 || r.state.Feed.IsDevice() {
-		return nil
+		return 0, nil
 	}
 	var drop []*held
 	err := t.kv.ScanKeys(r.num.key(famTomb, 0), nil, func(k []byte) error {
 		seq, key := splitEntry(k)
-		if seq > gc {
+		if seq > gc || most > 0 && len(drop) == most {
 			return kv.Stop
 		}
 		var id record.EntryID
@@ -184,7 +185,7 @@ func (t *tx) dropTombstones(r *row, gc uint64) error {
 			err = t.erase(r, h, true)
 		}
 	}
-	return err
+	return len(drop), err
 }
 
 // SetRegisters writes fields into this device's own feed; Author and Stamp are filled in. A field that
