@@ -86,7 +86,7 @@ func TestHostileFrames(t *testing.T) {
 		"entries that do not add up": {batch(func(b *protocol.StateBatch) { b.Entries = b.Entries[:2] }), protocol.CodeMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := member(t, first, line)
+			r := joined(t, first, line)
 			bytes := c.bytes(r)
 			if got := r.send(protocol.StateBatchProtocol, bytes, true); got != c.code {
 				t.Errorf("the stream ended with %s (%#x), want %s", got.Label(), uint32(got), c.code.Label())
@@ -144,7 +144,7 @@ func wantAccused(t *testing.T, p *peer, r *rogue, n int) {
 func TestHostileDonor(t *testing.T) {
 	t.Parallel()
 	a := newPeer(t, "alpha")
-	r := member(t, a.start(""), a.invite())
+	r := joined(t, a.start(""), a.invite())
 	entries := r.entries(3)
 	head := r.head(entries)
 	forged := r.entries(3)
@@ -223,7 +223,7 @@ func donate(c *protocol.Conn, head feed.Head, forged []feed.Entry) error {
 func TestHostilePushOfOthersFeed(t *testing.T) {
 	t.Parallel()
 	a := newPeer(t, "alpha")
-	r := member(t, a.start(""), a.invite())
+	r := joined(t, a.start(""), a.invite())
 	entries := r.entries(1)
 	head := r.head(entries)
 	head.Feed.Device = r.target

@@ -81,8 +81,8 @@ func (r *rogue) pair(line string) error {
 	return err
 }
 
-// member returns a rogue that is a member by one of the invites behind line.
-func member(t testing.TB, target started, line string) *rogue {
+// joined returns a rogue that is a member by one of the invites behind line.
+func joined(t testing.TB, target started, line string) *rogue {
 	t.Helper()
 	r := newRogue(t, target)
 	if err := r.pair(line); err != nil {

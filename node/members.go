@@ -197,6 +197,12 @@ func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 	}
 	return func(d record.DeviceID) error {
 		n.mu.Lock()
+		joining := n.joining[d]
+		n.mu.Unlock()
+		if joining != nil { // to the other this device is a member already, and soon the other to this
+			<-joining
+		}
+		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.set.Role(d) == 0 {
 			return protocol.CodeNotMember

@@ -102,8 +102,9 @@ type Node struct {
 	label    string                // what this device is called
 	full     bool                  // the disk is almost full
 
-	rewritten map[record.LocationID]bool // own locations that something else than the indexer wrote
-	invited   time.Time                  // until when an invite is open
+	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
+	invited   time.Time                         // until when an invite is open
+	joining   map[record.DeviceID]chan struct{} // devices being joined; closed when that is through
 }
 
 // serveLimit is how many pulls one node serves at a time; more are told to come back.
@@ -119,7 +120,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
-		peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
+		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
 		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}

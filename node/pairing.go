@@ -221,6 +221,7 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 	}
 	done := n.gater.Admit(j.Device)
 	defer done()
+	defer n.beginJoin(j.Device)()
 	pid := protocol.PeerID(j.Device)
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(pid)
@@ -252,6 +253,22 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 	}
 	n.mu.Unlock()
 	return nil
+}
+
+// beginJoin holds streams of a device back until the join of its library is through.
+func (n *Node) beginJoin(d record.DeviceID) (end func()) {
+	through := make(chan struct{})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.joining[d] = through
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.joining[d] == through {
+			delete(n.joining, d)
+		}
+		close(through)
+	}
 }
 
 func (n *Node) mayJoin(j protocol.Join) error {

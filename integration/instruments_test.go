@@ -1,0 +1,581 @@
+package integration
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"peerdex/api"
+	"peerdex/backfill"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/member"
+	"peerdex/metrics"
+	"peerdex/node"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// instrument says whether a metric has moved, of what the local interface shows of it.
+type instrument func(m metrics.Snapshot) bool
+
+func anyDevice(moved func(d metrics.Device) bool) instrument {
+	return func(m metrics.Snapshot) bool {
+		return slices.ContainsFunc(m.Devices, func(d metrics.Device) bool { return !d.Own && moved(d) })
+	}
+}
+
+func anySession(moved func(s metrics.Session) bool) instrument {
+	return func(m metrics.Snapshot) bool { return slices.ContainsFunc(m.Operations.Sessions, moved) }
+}
+
+func anyDurations(of func(m metrics.Snapshot) map[string]metrics.Durations) instrument {
+	return func(m metrics.Snapshot) bool {
+		for _, d := range of(m) {
+			if d.Count > 0 {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// instruments is every metric there is.
+var instruments = map[string]instrument{
+	"build_info":                           func(m metrics.Snapshot) bool { return m.Version != "" },
+	"device_info":                          anyDevice(func(d metrics.Device) bool { return d.Name != "" && d.OS != "" }),
+	"sync_state":                           func(m metrics.Snapshot) bool { return m.State.Current != node.StateUninitialized },
+	"sync_state_entered_timestamp_seconds": func(m metrics.Snapshot) bool { return !m.State.EnteredAt.IsZero() },
+	"sync_state_seconds_total":             func(m metrics.Snapshot) bool { return m.State.TimeIn[node.StatePaused] > 0 },
+	"sync_state_transitions_total":         func(m metrics.Snapshot) bool { return m.State.Transitions > 0 },
+	"sync_broadcasts_sent_total": func(m metrics.Snapshot) bool {
+		return m.Operations.Broadcasts.By["state"] > 0 && m.Operations.Broadcasts.By["shared"] > 0
+	},
+	"sync_broadcast_batches_sent_total": func(m metrics.Snapshot) bool { return m.Operations.Broadcasts.Batches > 0 },
+	"sync_broadcast_batch_records":      func(m metrics.Snapshot) bool { return m.Operations.Broadcasts.BatchRecords.Count > 0 },
+	"sync_broadcast_failures_total":     func(m metrics.Snapshot) bool { return m.Operations.FailedBroadcasts.Total > 0 },
+	"sync_changes_received_total":       func(m metrics.Snapshot) bool { return m.Operations.Received.Total > 0 },
+	"sync_changes_processed_total":      func(m metrics.Snapshot) bool { return m.Operations.Processed.By["applied"] > 0 },
+	"sync_rejections_total":             func(m metrics.Snapshot) bool { return m.Operations.Rejections.Total > 0 },
+	"sync_buffer_dropped_total":         func(m metrics.Snapshot) bool { return *m.Operations.HintsDropped > 0 },
+	"sync_stuck_changes":                func(m metrics.Snapshot) bool { return *m.Operations.StuckChanges > 0 },
+	"sync_missing_parents":              func(m metrics.Snapshot) bool { return *m.Operations.MissingParents > 0 },
+	"sync_sessions_active":              anySession(func(s metrics.Session) bool { return s.Active > 0 }),
+	"sync_sessions_total":               anySession(func(s metrics.Session) bool { return s.Ended.Total > 0 }),
+	"sync_session_duration_seconds":     anySession(func(s metrics.Session) bool { return s.Duration.Count > 0 }),
+	"sync_backfill_pages_total":         func(m metrics.Snapshot) bool { return *m.Operations.Pages > 0 },
+	"sync_backfill_progress_ratio":      anyDevice(func(d metrics.Device) bool { return d.Progress > 0 }),
+	"sync_retry_queue_depth":            func(m metrics.Snapshot) bool { return *m.Operations.RetryQueue > 0 },
+	"sync_retries_total":                func(m metrics.Snapshot) bool { return m.Operations.Retries.Total > 0 },
+	"sync_strategy_selected_total":      func(m metrics.Snapshot) bool { return len(m.Operations.Strategies) > 0 },
+	"sync_records_synced_total":         func(m metrics.Snapshot) bool { return m.Volume.Records.Total > 0 },
+	"sync_sent_bytes_total":             func(m metrics.Snapshot) bool { return *m.Volume.SentBytes > 0 },
+	"sync_received_bytes_total":         func(m metrics.Snapshot) bool { return *m.Volume.ReceivedBytes > 0 },
+	"sync_uncompressed_bytes_total":     func(m metrics.Snapshot) bool { return m.Volume.Uncompressed.Total > 0 },
+	"sync_last_sync_timestamp_seconds":  anyDevice(func(d metrics.Device) bool { return d.LastSync != nil }),
+	"sync_model_last_sync_timestamp_seconds": func(m metrics.Snapshot) bool {
+		return slices.ContainsFunc(m.Volume.Models, func(x metrics.Model) bool { return x.LastSync != nil })
+	},
+	"device_last_seen_timestamp_seconds":     anyDevice(func(d metrics.Device) bool { return d.LastSeen != nil }),
+	"device_online":                          anyDevice(func(d metrics.Device) bool { return d.Online }),
+	"sync_broadcast_duration_seconds":        func(m metrics.Snapshot) bool { return m.Performance.Broadcast.Count > 0 },
+	"sync_apply_duration_seconds":            func(m metrics.Snapshot) bool { return m.Performance.Apply.Count > 0 },
+	"sync_backfill_request_duration_seconds": func(m metrics.Snapshot) bool { return m.Performance.Page.Count > 0 },
+	"sync_watermark_timestamp_seconds":       anyDevice(func(d metrics.Device) bool { return d.StateWatermark != nil && d.SharedWatermark != nil }),
+	"sync_lag_changes":                       anyDevice(func(d metrics.Device) bool { return d.LagOut > 0 }),
+	"sync_propagation_seconds":               anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Propagation }),
+	"device_rtt_seconds":                     anyDevice(func(d metrics.Device) bool { return d.RTT > 0 }),
+	"clock_hlc_drift_seconds":                func(m metrics.Snapshot) bool { return *m.Performance.HLCDrift > 0 },
+	"clock_hlc_logical_max":                  func(m metrics.Snapshot) bool { return *m.Performance.LogicalMax > 0 },
+	"clock_device_offset_seconds":            anyDevice(func(d metrics.Device) bool { return d.ClockOffset != 0 }),
+	"store_operation_duration_seconds":       anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Store }),
+	"store_size_bytes":                       func(m metrics.Snapshot) bool { return m.Performance.StoreBytes.Total > 0 },
+	"sync_errors_total":                      func(m metrics.Snapshot) bool { return m.Errors.Counts.Total > 0 },
+	"sync_conflicts_total":                   func(m metrics.Snapshot) bool { return m.Errors.Conflicts.Total > 0 },
+	"device_connection_state":                anyDevice(func(d metrics.Device) bool { return d.Connection == node.LinkConnected }),
+	"device_connection_state_code":           anyDevice(func(d metrics.Device) bool { return d.Connection == node.LinkConnected }),
+	"device_consecutive_failures":            anyDevice(func(d metrics.Device) bool { return d.ConsecutiveFailures > 0 }),
+	"device_connection_attempts_total":       anyDevice(func(d metrics.Device) bool { return d.Attempts.Total > 0 }),
+	"devices_tracked":                        anyDevice(func(metrics.Device) bool { return true }),
+	"devices_connected":                      anyDevice(func(d metrics.Device) bool { return d.Online }),
+	"catalog_records":                        func(m metrics.Snapshot) bool { return m.Catalog.Records["entry"] > 0 },
+	"catalog_tombstones":                     func(m metrics.Snapshot) bool { return *m.Catalog.Tombstones > 0 },
+	"catalog_files":                          func(m metrics.Snapshot) bool { return m.Catalog.Files > 0 },
+	"catalog_file_bytes":                     func(m metrics.Snapshot) bool { return m.Catalog.FileBytes > 0 },
+	"catalog_digest_checks_total":            anyDevice(func(d metrics.Device) bool { return d.DigestChecks.Total > 0 }),
+	"catalog_diverged":                       anyDevice(func(d metrics.Device) bool { return d.Diverged }),
+	"catalog_query_duration_seconds":         anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Queries }),
+	"scan_files_total":                       func(m metrics.Snapshot) bool { return m.Catalog.Scan.Files.By["added"] > 0 },
+	"scan_duration_seconds":                  func(m metrics.Snapshot) bool { return m.Catalog.Scan.Duration.Count > 0 },
+	"scan_last_completed_timestamp_seconds": func(m metrics.Snapshot) bool {
+		return slices.ContainsFunc(m.Catalog.Scan.Locations, func(l metrics.Location) bool { return l.LastScan != nil })
+	},
+	"scan_watch_active": func(m metrics.Snapshot) bool {
+		return slices.ContainsFunc(m.Catalog.Scan.Locations, func(l metrics.Location) bool { return l.Watched })
+	},
+	"events_logged_total":             func(m metrics.Snapshot) bool { return m.Observer.EventsLogged > 0 },
+	"events_stored":                   func(m metrics.Snapshot) bool { return m.Observer.EventsStored > 0 },
+	"events_stored_bytes":             func(m metrics.Snapshot) bool { return m.Observer.EventBytes > 0 },
+	"events_oldest_timestamp_seconds": func(m metrics.Snapshot) bool { return m.Observer.EventsOldest != nil },
+	"http_requests_total":             func(m metrics.Snapshot) bool { return len(m.Observer.Requests) > 0 },
+	"http_request_duration_seconds": func(m metrics.Snapshot) bool {
+		return slices.ContainsFunc(m.Observer.Requests, func(r metrics.Route) bool { return r.Duration.Count > 0 })
+	},
+}
+
+// stillInstruments cannot be made to move, or not be seen moving, by processes on one machine. Each is
+// moved by a test of its own package.
+var stillInstruments = map[string]string{
+	"sync_buffered_changes":        "is above 0 only while a change is being applied",
+	"scan_backlog_files":           "is above 0 only between a file system event and the look at it",
+	"scan_watch_overflows_total":   "needs more file system events at once than the kernel queues",
+	"events_dropped_total":         "needs more events at once than the log queues, or a store that fails",
+	"events_queue_depth":           "is above 0 only until the writer's next batch",
+	"store_size_bytes":             "the database measures itself once a minute",
+	"metrics_label_overflow_total": "needs more than 64 devices",
+}
+
+// silentEvents cannot be provoked by processes on one machine within a test.
+var silentEvents = map[eventlog.Type]string{
+	"store_error":       "needs a disk that fails",
+	"apply_failed":      "needs a disk that fails",
+	"disk_low":          "needs a full disk",
+	"events_dropped":    "needs more events at once than the log queues",
+	"events_pruned":     "needs days, or 64 MB of events",
+	"watch_degraded":    "needs a watch that the kernel refuses",
+	"watch_recovered":   "the same",
+	"feed_orphaned":     "needs a week",
+	"feed_cloned":       "node runs both owners of one key: TestClone",
+	"feed_rolled_back":  "node restores a store: TestStoreRolledBack",
+	"entries_set_aside": "needs a frozen clone that another takes something from",
+}
+
+// watched notes what was seen on any device, while the script goes on.
+type watched struct {
+	peers   []*peer
+	metrics map[string]bool
+	events  map[eventlog.Type]bool
+}
+
+func (w *watched) look(t *testing.T) {
+	for _, p := range w.peers {
+		if p.cmd == nil {
+			continue
+		}
+		m, err := p.client.Metrics(t.Context(), "", "")
+		if err != nil {
+			continue // it is stopped just now
+		}
+		for name, moved := range instruments {
+			w.metrics[name] = w.metrics[name] || moved(m)
+		}
+		_, _ = p.client.Events(t.Context(), api.EventQuery{}, func(e eventlog.Event) error {
+			w.events[e.Type] = true
+			return nil
+		})
+	}
+}
+
+// until waits, looking, until a metric has been seen to move or an event of a type is there.
+func (w *watched) until(t *testing.T, what string) {
+	t.Helper()
+	eventually(t, what, func() string {
+		w.look(t)
+		if w.metrics[what] || w.events[eventlog.Type(what)] {
+			return ""
+		}
+		return "not seen"
+	})
+}
+
+// Every metric that is registered moves, and every type of event that is declared appears, in one script
+// of three devices and a fourth that misbehaves.
+func TestEveryInstrument(t *testing.T) {
+	t.Parallel()
+	registered := registeredNames(t)
+	for _, name := range registered {
+		if _, ok := stillInstruments[name]; instruments[name] == nil && !ok {
+			t.Errorf("metric %s is not in the table of this test", name)
+		}
+	}
+	for _, name := range slices.Collect(maps.Keys(instruments)) {
+		if !slices.Contains(registered, name) {
+			t.Errorf("metric %s is not registered", name)
+		}
+	}
+
+	dir, extra, vanishing := tempDir(t), tempDir(t), filepath.Join(tempDir(t), "vanishing")
+	fill(t, dir, 3000)
+	write(t, filepath.Join(vanishing, "f"), "123")
+	a, b, c := newPeer(t, "alpha"), newPeer(t, "beta"), newPeer(t, "gamma")
+	w := &watched{peers: []*peer{a, b, c}, metrics: map[string]bool{}, events: map[eventlog.Type]bool{}}
+	first := a.start("", dir)
+	b.join(first.Invite.Line, vanishing)
+	c.join(a.invite())
+	inStep(t, a, b, c)
+	w.look(t)
+
+	// changes both ways, in batches and alone; a rename, a deletion, a location less, a folder gone
+	fill(t, filepath.Join(dir, "batch"), 50)
+	write(t, filepath.Join(vanishing, "g"), "1")
+	if err := os.Rename(filepath.Join(dir, "d001"), filepath.Join(dir, "renamed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "d002")); err != nil {
+		t.Fatal(err)
+	}
+	inStep(t, a, b, c)
+	write(t, filepath.Join(extra, "x"), "x")
+	a.add(extra)
+	a.ask(&node.LocationView{}, "locations", "remove", extra)
+	a.ask(&node.Listing{}, "ls", dir)
+	if err := os.RemoveAll(vanishing); err != nil {
+		t.Fatal(err)
+	}
+	w.until(t, "scan_failed")
+	write(t, filepath.Join(vanishing, "f"), "123")
+	w.until(t, "catalog_tombstones")
+
+	// a pause, and what is missed meanwhile
+	b.ask(&node.PauseView{}, "sync", "pause")
+	write(t, filepath.Join(dir, "missed"), "x")
+	w.until(t, "sync_lag_changes")
+	b.ask(&node.PauseView{}, "sync", "resume")
+	inStep(t, a, b)
+
+	// a kill, and what was deleted and collected meanwhile
+	c.kill()
+	if err := os.RemoveAll(filepath.Join(dir, "d003")); err != nil {
+		t.Fatal(err)
+	}
+	w.until(t, "device_consecutive_failures")
+	w.until(t, "peer_connection_failed")
+	id := locationAt(t, a, dir)
+	a.ask(&node.ScanView{}, "locations", "rescan", dir)
+	a.stop()
+	b.stop() // it has the tombstones, and is no donor of theirs
+	a.tombstones(t, id, true)
+	a.start("")
+	c.start("")
+	w.until(t, "reconcile_session_completed")
+	w.until(t, "watermark_too_old")
+	b.start("")
+	inStep(t, a, b, c)
+
+	misbehave(t, a, w)
+	w.look(t)
+	for _, p := range w.peers {
+		wantBalanced(t, p)
+	}
+	for _, name := range registered {
+		if _, ok := stillInstruments[name]; !ok && !w.metrics[name] {
+			t.Errorf("metric %s has not moved", name)
+		}
+	}
+	for _, kind := range eventlog.Types() {
+		if _, ok := silentEvents[kind]; !ok && !w.events[kind] {
+			t.Errorf("event %s has not appeared", kind)
+		}
+	}
+}
+
+// registeredNames returns the metrics that a node registers, without the prefix.
+func registeredNames(t *testing.T) (out []string) {
+	t.Helper()
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		metrics.New(metrics.Config{}).Registry().Describe(descs)
+		close(descs)
+	}()
+	name := regexp.MustCompile(`fqName: "peerdex_([^"]+)"`)
+	for d := range descs {
+		m := name.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("a metric without the prefix: %s", d)
+		}
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// misbehave is a member that breaks rules, or does rightly what seldom happens.
+func misbehave(t *testing.T, a *peer, w *watched) {
+	st := started{Status: a.status()}
+	fresh := func() *rogue { return joined(t, st, a.invite()) }
+
+	stranger := newRogue(t, st) // nobody invited it, and it has a wrong secret
+	line := a.invite()
+	_ = stranger.send(protocol.SessionProtocol, framed(t, &protocol.Bye{}), true)
+	_ = stranger.pair(line[:len(line)-34] + protocol.NewSecret().Text())
+	w.until(t, "auth_failed")
+	w.until(t, "device_join_refused")
+
+	broken := fresh()
+	_ = broken.send(protocol.StateBatchProtocol, frame(63, 0, nil), true)
+	w.until(t, "change_rejected")
+
+	late := fresh() // of another version
+	h := late.hello()
+	h.MinVersion, h.MaxVersion = 99, 99
+	if _, err := late.greet(h); !errors.Is(err, protocol.CodeVersion) {
+		t.Errorf("version 99: %v", err)
+	}
+	w.until(t, "protocol_mismatch")
+
+	ill := fresh()
+	ill.live(t, w)
+}
+
+// Ways in which a rogue answers a pull.
+const (
+	serveWell  int32 = iota
+	refusePull       // it is not settled, it says
+	cutPull          // the stream breaks once a road is chosen
+	holdPull         // no answer until the test ends the hold
+)
+
+// live is the life of a member whose clock is two minutes fast and who serves its feeds badly, then well.
+func (r *rogue) live(t *testing.T, w *watched) {
+	ahead := func() time.Time { return time.Now().Add(2 * time.Minute) }
+	var manner atomic.Int32
+	manner.Store(holdPull)
+	held := make(chan struct{})
+	clock := hlc.NewClock(ahead, hlc.At(ahead()), func(hlc.Stamp) error { return nil })
+	st, err := store.Open(filepath.Join(tempDir(t), "store"), store.Config{
+		Device: r.device, Library: r.welcome.Library, Boot: 7, Clock: clock.Now, Sign: func(h feed.Head) feed.Head { return h.Sign(r.key) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	donor := &backfill.Server{Store: st, Notes: unheard{}}
+	r.serve(protocol.BackfillProtocol, func(c *protocol.Conn) error {
+		switch manner.Load() {
+		case holdPull:
+			return cutAfterOpen(c, st, func() { <-held })
+		case cutPull:
+			return cutAfterOpen(c, st, func() {})
+		case refusePull:
+			donor := &backfill.Server{Store: st, Notes: unheard{}, Admit: func(record.DeviceID) error { return protocol.CodeNotSettled }}
+			return donor.Serve(c)
+		}
+		return donor.Serve(c)
+	})
+
+	h := r.hello()
+	h.HLC = hlc.At(ahead())
+	conn, err := protocol.Dial(t.Context(), r.host, r.target, protocol.SessionProtocol, protocol.ConnConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := protocol.Greet(conn, h, ahead); err != nil {
+		t.Fatal(err)
+	}
+	listening := make(chan struct{})
+	go func() { // answers pings by its own clock
+		defer close(listening)
+		for {
+			m, err := conn.Recv()
+			if err != nil {
+				return
+			}
+			if ping, ok := m.(*protocol.Ping); ok && (conn.Send(ping.Pong(ahead(), ahead())) != nil || conn.Flush() != nil) {
+				return
+			}
+		}
+	}()
+	defer func() {
+		conn.Reset(protocol.CodeShutdown)
+		<-listening
+	}()
+	tell := func(m *protocol.Heads) {
+		t.Helper()
+		if err := errors.Join(conn.Send(m), conn.Flush()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announce := func() {
+		t.Helper()
+		if err := st.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		m := &protocol.Heads{Full: true}
+		for _, s := range st.States() {
+			m.Heads = append(m.Heads, protocol.HeadInfo{Settled: s.Settled, Best: *s.Settled})
+		}
+		tell(m)
+	}
+	commit := func(id feed.ID, records ...record.Record) feed.Head {
+		t.Helper()
+		var puts []store.Put
+		for _, rec := range records {
+			puts = append(puts, store.Put{Record: rec})
+		}
+		head, err := st.Commit(id, puts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return head
+	}
+	w.until(t, "clock_skew_detected")
+	w.until(t, "clock_device_offset_seconds")
+	w.until(t, "clock_hlc_drift_seconds")
+
+	// a location, and a register that contradicts what the inviter wrote into the same field
+	place := record.LocationID{9}
+	own, files := feed.ID{Device: r.device}, feed.ID{Device: r.device, Location: place}
+	regs := []record.Register{
+		{Entity: record.Device(r.device), Field: record.FieldName, Value: []byte("ill")},
+		{Entity: record.Location(r.device, place), Field: record.FieldPath, Value: []byte("/ill")},
+		{Entity: record.Location(r.device, place), Field: record.FieldName, Value: []byte("ill")},
+		{Entity: record.Location(r.device, place), Field: record.FieldExists, Value: []byte{1}},
+	}
+	for _, raw := range r.welcome.Certs {
+		c, err := member.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Subject == r.device {
+			reg := c.Register()
+			reg.Value = []byte("something else")
+			regs = append(regs, reg)
+		}
+	}
+	if err := st.SetRegisters(regs...); err != nil {
+		t.Fatal(err)
+	}
+	orphan := record.File{ID: record.EntryID{1}, Parent: record.EntryID{0xff}, Kind: record.Regular, Name: "orphan"}
+	commit(files, orphan)
+	announce()
+	w.until(t, "sync_sessions_active")
+	manner.Store(refusePull)
+	close(held)
+	w.until(t, "backfill_session_failed")
+	w.until(t, "sync_retries_total")
+	manner.Store(serveWell)
+	announce()
+	w.until(t, "sync_conflicts_total")
+	w.until(t, "stuck_dependencies")
+	w.until(t, "sync_stuck_changes")
+
+	manner.Store(cutPull)
+	commit(files, record.File{ID: record.EntryID{2}, Kind: record.Regular, Name: "later"})
+	announce()
+	w.until(t, "catch_up_session_failed")
+	manner.Store(serveWell)
+	settled := commit(files, record.File{ID: record.EntryID{3}, Kind: record.Regular, Name: "latest"})
+	announce()
+	r.awaitSettled(t, w.peers[0], "/ill/latest")
+
+	// a register goes back in time: whoever holds the newer one keeps it
+	now, err := clock.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := record.Register{Entity: record.Device(r.device), Field: record.FieldSystem, Value: []byte("new"), Author: r.device, Stamp: now}
+	commit(own, note)
+	announce()
+	eventually(t, "the new value arrives", func() string {
+		for _, d := range w.peers[0].status().Devices {
+			if d.OS == "new" {
+				return ""
+			}
+		}
+		return "not yet"
+	})
+	note.Value, note.Stamp = []byte("old"), now-1<<20
+	commit(own, note)
+	announce()
+	w.until(t, "feed_rescued")
+
+	// two heads at one seq, and a third that ends the quarrel
+	fork := settled
+	fork.Root[0] ^= 0xff
+	fork = fork.Sign(r.key)
+	tell(&protocol.Heads{Heads: []protocol.HeadInfo{{Best: fork}}})
+	w.until(t, "catalog_diverged")
+	commit(files, record.File{ID: record.EntryID{4}, Kind: record.Regular, Name: "peace"})
+	announce()
+	w.until(t, "catalog_converged")
+
+	// tombstones are collected before anybody heard of them, and the tree diff breaks off
+	manner.Store(cutPull)
+	gone := commit(files, record.Tombstone{ID: record.EntryID{4}})
+	if _, err := st.Collect(files, gone.Seq); err != nil {
+		t.Fatal(err)
+	}
+	announce()
+	w.until(t, "reconcile_session_failed")
+	manner.Store(serveWell)
+
+	// more feeds than anybody keeps of one peer
+	for i := range 2 {
+		m := &protocol.Heads{}
+		for j := range protocol.MaxHeads {
+			id := feed.ID{Device: r.device, Location: record.LocationID{0xee, byte(i), byte(j >> 8), byte(j)}}
+			m.Heads = append(m.Heads, protocol.HeadInfo{Best: feed.Head{Library: r.welcome.Library, Feed: id, Seq: 1, Count: 1}})
+		}
+		tell(m)
+	}
+	w.until(t, "buffer_overflow")
+	w.until(t, "sync_buffer_dropped_total")
+
+	// a record that its owner should not have signed
+	bad := record.File{ID: record.EntryID{5}, Kind: record.Regular, Name: "a/b"}
+	commit(files, raw{bad.Key(), bad.Append(nil)})
+	announce()
+	w.until(t, "sync_rejections_total")
+}
+
+// awaitSettled waits until a device shows a path.
+func (r *rogue) awaitSettled(t *testing.T, p *peer, path string) {
+	t.Helper()
+	eventually(t, path, func() string {
+		if p.dumpCatalogue().find(path) == nil {
+			return "not there"
+		}
+		return ""
+	})
+}
+
+// cutAfterOpen opens what a pull asks for, waits, and breaks off at the first question.
+func cutAfterOpen(c *protocol.Conn, st *store.Store, wait func()) error {
+	for {
+		m, err := c.Recv()
+		if err != nil {
+			return err
+		}
+		open, ok := m.(*protocol.Open)
+		if !ok {
+			wait()
+			return protocol.CodeInternal
+		}
+		s, ok := st.State(open.Feed)
+		var reply protocol.Message = &protocol.Refused{Code: protocol.CodeUnknownFeed}
+		if ok && s.Settled != nil {
+			reply = &protocol.Opened{Head: *s.Settled}
+		}
+		if err := errors.Join(c.Send(reply), c.Flush()); err != nil {
+			return err
+		}
+	}
+}
+
+// unheard is told what is served, and tells nobody.
+type unheard struct{}
+
+func (unheard) Served(protocol.SessionID, record.DeviceID, feed.ID, string, int, int) {}
