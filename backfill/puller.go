@@ -290,6 +290,11 @@ func (u *pulling) cursor(seq, high uint64) *feed.Cursor {
 	return &feed.Cursor{Seq: seq, GC: u.Head.GC, High: max(u.Head.Seq, high)}
 }
 
+// holdPages is how many full pages of a device feed are held back until the last has come: registers are
+// shown, and rescued under this device's signature, so what a relay made up must not get in even for a
+// moment. Ten pages are as much as one transaction takes; more is rare, and let in as it comes.
+const holdPages = 10
+
 // delta draws every entry after a position; the last page settles the feed, in the same transaction.
 func (u *pulling) delta(st feed.State) error {
 	if err := u.ask(&protocol.Delta{After: u.Route.From}, "delta"); err != nil {
@@ -299,6 +304,7 @@ func (u *pulling) delta(st feed.State) error {
 	if st.Cursor != nil {
 		high = st.Cursor.High
 	}
+	var entries []feed.Entry
 	for at := u.Route.From; ; {
 		page, err := u.page()
 		if err != nil {
@@ -310,19 +316,24 @@ func (u *pulling) delta(st feed.State) error {
 			}
 			at = e.Seq
 		}
+		entries = append(entries, page.Entries...)
 		if page.Last {
-			return u.apply(store.Change{Entries: page.Entries, Settle: &u.Head})
+			return u.apply(store.Change{Entries: entries, Settle: &u.Head})
 		}
 		if len(page.Entries) == 0 {
 			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		if u.Feed.IsDevice() && len(entries) < holdPages*u.limit() {
+			continue
 		}
 		if mutant.Is("cursor_before") {
 			if err := u.apply(store.Change{Cursor: u.cursor(at, high)}); err != nil {
 				return err
 			}
 		}
-		if err := u.apply(store.Change{Entries: page.Entries, Cursor: u.cursor(at, high)}); err != nil {
+		if err := u.apply(store.Change{Entries: entries, Cursor: u.cursor(at, high)}); err != nil {
 			return err
 		}
+		entries = nil
 	}
 }

@@ -115,6 +115,9 @@ func (s *Sender) Push(conn *protocol.Conn, id feed.ID, held feed.Head) error {
 	s.Notes.Pushed(s.Peer, s.Session, id, batch.Entries)
 	ack, err := exchange(conn, batch)
 	if err != nil {
+		s.mu.Lock()
+		delete(s.held, id) // not again before the peer has shown where it is
+		s.mu.Unlock()
 		s.Notes.PushFailed(s.Peer, s.Session, id, len(batch.Entries), err)
 		return fmt.Errorf("push feed %v: %w", id, err)
 	}
