@@ -164,7 +164,7 @@ func (n *Node) reviewOrphans(now time.Time) error {
 		stuck := st.Settled == nil && st.Count > 0 && n.follow[st.Feed] && st.Feed.Device != n.self
 		for d, p := range n.peers {
 			info, ok := p.heads[st.Feed]
-			stuck = stuck && !n.canServe(d, st) && !(d == st.Feed.Device && p.session != nil && ok && info.Settled != nil)
+			stuck = stuck && !n.canServeAt(d, st, false) && !(d == st.Feed.Device && p.session != nil && ok && info.Settled != nil)
 		}
 		if !stuck {
 			delete(n.stuck, st.Feed)
@@ -182,7 +182,7 @@ func (n *Node) reviewOrphans(now time.Time) error {
 			for d := range n.peers {
 				someone = someone || n.canServe(d, st)
 			}
-			if !someone {
+			if !someone && st.Feed.IsDevice() { // rows of a location stay, incomplete
 				alone = append(alone, st)
 			}
 		}
