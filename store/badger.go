@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +39,8 @@ type engine struct {
 	db   *badger.DB
 	dir  string
 	free func(dir string) (uint64, error)
+
+	fsync func(path string) error
 
 	write sync.Mutex // one writer at a time: Badger's own conflict detection is off
 
@@ -70,7 +75,7 @@ func openBadger(dir string, log *slog.Logger) (*engine, error) {
 		}
 		return nil, fmt.Errorf("open badger in %s: %w", dir, err)
 	}
-	return &engine{db: db, dir: dir, free: freeSpace}, nil
+	return &engine{db: db, dir: dir, free: freeSpace, fsync: fsyncFile}, nil
 }
 
 // enter keeps the engine open until active.Done is called.
@@ -146,11 +151,43 @@ func (e *engine) Sync() error {
 		return nil // somebody's fsync began after our commit
 	}
 	covers := e.committed.Load()
-	if err := e.db.Sync(); err != nil {
+	if err := e.flush(); err != nil {
 		return fmt.Errorf("sync store: %w", err)
 	}
 	e.synced = covers
 	return nil
+}
+
+// flush makes the logs durable: of the memtable in use, and of those that are full and not yet written out
+// as tables, which Badger's Sync passes over. A full one is replaced by the writer, so no writer runs while
+// Badger looks which one is in use.
+func (e *engine) flush() error {
+	e.write.Lock()
+	err := e.db.Sync()
+	e.write.Unlock()
+	if err != nil {
+		return err
+	}
+	logs, err := filepath.Glob(filepath.Join(e.dir, "*.mem")) // Badger's own names, numbered
+	if err != nil {
+		return err
+	}
+	slices.Sort(logs)
+	for _, log := range logs[:max(0, len(logs)-1)] {
+		if err := e.fsync(log); err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: a synced table holds it
+			return err
+		}
+	}
+	return nil
+}
+
+// fsyncFile makes durable what was written to a file, by whatever means.
+func fsyncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func (e *engine) Close() error {

@@ -272,3 +272,5 @@ type counted struct {
 }
 
 func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
+
+func deviceFeed(d *device) feed.ID { return feed.ID{Device: d.id} }
