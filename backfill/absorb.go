@@ -28,7 +28,8 @@ func (u *pulling) own() error {
 	var (
 		all      []feed.Entry
 		absorbed = 0
-		refs     []feed.Ref // of everything that came
+		refs     []feed.Ref          // of everything that came
+		held     = map[string]bool{} // keys of a location feed that the donor has
 	)
 	for at, last := uint64(0), false; !last; {
 		page, err := u.page()
@@ -54,6 +55,9 @@ func (u *pulling) own() error {
 			all = append(all, page.Entries...)
 			continue
 		}
+		for _, e := range page.Entries {
+			held[string(e.Key)] = true
+		}
 		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
 			return err
 		}
@@ -72,7 +76,7 @@ func (u *pulling) own() error {
 	if u.Feed.IsDevice() {
 		to, err = u.Store.AbsorbRegisters(u.Head, all)
 	} else {
-		to, err = u.Store.Jump(u.Feed, u.Head)
+		to, err = u.Store.FinishAbsorb(u.Head, func(key []byte) bool { return held[string(key)] })
 	}
 	if err != nil {
 		return err

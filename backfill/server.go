@@ -7,6 +7,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/protocol"
+	"peerdex/record"
 	"peerdex/store"
 )
 
@@ -16,7 +17,7 @@ type Server struct {
 	Notes ServeNotes
 	// Admit is asked at every Open: an error refuses, with its code. It bounds how many pulls run at
 	// once and turns away who is no member any more.
-	Admit func() error
+	Admit func(record.DeviceID) error
 	Limit int // entries of one page; 0 means protocol.MaxEntries
 }
 
@@ -91,7 +92,7 @@ func (v *serving) open(m *protocol.Open) error {
 	v.close()
 	v.session = m.Session
 	if v.Admit != nil {
-		if err := v.Admit(); err != nil {
+		if err := v.Admit(v.conn.Device()); err != nil {
 			return v.conn.Send(&protocol.Refused{Code: protocol.CodeOf(err)})
 		}
 	}

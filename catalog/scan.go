@@ -487,7 +487,7 @@ func (p *pass) create(ctx context.Context, r *listing, f *found) error {
 	t.identify(n, t.devIndex(f.id.dev), f.id.ino)
 	t.tally(nd, 1)
 	p.counts.Added++
-	if err := p.put(ctx, n, f); err != nil {
+	if err := p.add(ctx, store.Put{Record: p.file(nd, f), Local: p.facts(nd), New: true}); err != nil {
 		return err
 	}
 	if f.kind == record.Directory {
@@ -534,7 +534,7 @@ func (p *pass) displace(ctx context.Context, n uint32) error {
 	t.tally(nd, -1)
 	nd.flags |= flagLimbo
 	p.limbo = append(p.limbo, n)
-	return p.add(ctx, record.Tombstone{ID: nd.id}, nil)
+	return p.tomb(ctx, nd.id)
 }
 
 // bury writes the tombstones of what was found nowhere.
@@ -544,7 +544,7 @@ func (p *pass) bury(ctx context.Context) error {
 		n := a.node
 		if nd := t.at(n); nd.flags&(flagFree|flagLimbo) == 0 && nd.pass == a.seen {
 			p.counts.Removed++
-			if err := p.add(ctx, record.Tombstone{ID: nd.id}, nil); err != nil {
+			if err := p.tomb(ctx, nd.id); err != nil {
 				return err
 			}
 			if err := p.remove(ctx, n); err != nil {
@@ -574,7 +574,7 @@ func (p *pass) remove(ctx context.Context, top uint32) error {
 		nd := t.at(n)
 		if n != top {
 			p.counts.Removed++
-			if err := p.add(ctx, record.Tombstone{ID: nd.id}, nil); err != nil {
+			if err := p.tomb(ctx, nd.id); err != nil {
 				return err
 			}
 		}
@@ -603,20 +603,32 @@ func (p *pass) descend(r *listing, n uint32, f *found, deep bool) {
 
 // put writes the record of a node as f has it.
 func (p *pass) put(ctx context.Context, n uint32, f *found) error {
-	t := p.l.tree
-	nd := t.at(n)
-	return p.add(ctx, record.File{
-		ID: nd.id, Parent: t.at(nd.parent).id, Kind: f.kind, Mode: uint32(f.mode), Size: f.size, ModTime: f.mtime,
-		Name: f.name, Target: f.target,
-	}, facts{ino: nd.ino, dev: t.devs[nd.dev], foreign: nd.dev != 0}.append(nil))
+	nd := p.l.tree.at(n)
+	return p.add(ctx, store.Put{Record: p.file(nd, f), Local: p.facts(nd)})
 }
 
-func (p *pass) add(ctx context.Context, rec record.Record, local []byte) error {
+func (p *pass) file(nd *node, f *found) record.File {
+	return record.File{
+		ID: nd.id, Parent: p.l.tree.at(nd.parent).id, Kind: f.kind, Mode: uint32(f.mode), Size: f.size, ModTime: f.mtime,
+		Name: f.name, Target: f.target,
+	}
+}
+
+func (p *pass) facts(nd *node) []byte {
+	return facts{ino: nd.ino, dev: p.l.tree.devs[nd.dev], foreign: nd.dev != 0}.append(nil)
+}
+
+// tomb writes the tombstone of an entry.
+func (p *pass) tomb(ctx context.Context, id record.EntryID) error {
+	return p.add(ctx, store.Put{Record: record.Tombstone{ID: id}})
+}
+
+func (p *pass) add(ctx context.Context, put store.Put) error {
 	if p.batch == nil {
 		p.batch = make([]store.Put, 0, 64)
 	}
-	p.batch = append(p.batch, store.Put{Record: rec, Local: local})
-	if f, ok := rec.(record.File); ok {
+	p.batch = append(p.batch, put)
+	if f, ok := put.Record.(record.File); ok {
 		p.bytes += len(f.Name) + len(f.Target)
 	}
 	if len(p.batch) < batchPuts && p.bytes < batchBytes {

@@ -38,7 +38,7 @@ func declare[D Detail](category Category, severity Severity, window time.Duratio
 	return t
 }
 
-// Types returns every type there is, in the order of events.md.
+// Types returns every type there is, in the order of their declaration.
 func Types() []Type { return append([]Type(nil), declared...) }
 
 // Category returns the category of t, or "" if t is unknown.

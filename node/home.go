@@ -64,7 +64,7 @@ func (h home) key(name string, create bool) (ed25519.PrivateKey, error) {
 	}
 	seed, err := hex.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("read %s: not a key of %d bytes in hex", h.path(name), ed25519.SeedSize)
+		return nil, fmt.Errorf("%w: %s is no key of %d bytes in hex", errDamaged, h.path(name), ed25519.SeedSize)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }
@@ -117,7 +117,7 @@ func (h home) clock() (*hlc.Clock, error) {
 		return nil, fmt.Errorf("read clock bound: %w", err)
 	default:
 		if floor, err = hlc.Parse(strings.TrimSpace(string(b))); err != nil {
-			return nil, fmt.Errorf("read %s: %w", h.path("clock"), err)
+			return nil, fmt.Errorf("%w: %s: %w", errDamaged, h.path("clock"), err)
 		}
 	}
 	return hlc.NewClock(time.Now, floor, func(bound hlc.Stamp) error {
@@ -136,7 +136,7 @@ func (h home) port() (int, error) {
 	}
 	p, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", h.path("port"), err)
+		return 0, fmt.Errorf("%w: %s: %w", errDamaged, h.path("port"), err)
 	}
 	return int(p), nil
 }
@@ -160,21 +160,21 @@ func (h home) loadLibrary() (lib belonging, ok bool, err error) {
 	}
 	var f library
 	if err := json.Unmarshal(b, &f); err != nil {
-		return lib, false, fmt.Errorf("read %s: %w", h.path("library.json"), err)
+		return lib, false, fmt.Errorf("%w: %s: %w", errDamaged, h.path("library.json"), err)
 	}
 	root, err := hex.DecodeString(f.Root)
 	if err != nil || len(root) != ed25519.PublicKeySize {
-		return lib, false, fmt.Errorf("read %s: root key %q is no key", h.path("library.json"), f.Root)
+		return lib, false, fmt.Errorf("%w: %s: root key %q is no key", errDamaged, h.path("library.json"), f.Root)
 	}
 	lib = belonging{id: member.LibraryOf(root), root: root}
 	for _, text := range f.Certs {
 		raw, err := hex.DecodeString(text)
 		if err != nil {
-			return lib, false, fmt.Errorf("read %s: certificate: %w", h.path("library.json"), err)
+			return lib, false, fmt.Errorf("%w: %s: certificate: %w", errDamaged, h.path("library.json"), err)
 		}
 		c, err := member.Parse(raw)
 		if err != nil {
-			return lib, false, fmt.Errorf("read %s: certificate: %w", h.path("library.json"), err)
+			return lib, false, fmt.Errorf("%w: %s: certificate: %w", errDamaged, h.path("library.json"), err)
 		}
 		lib.certs = append(lib.certs, c)
 	}
@@ -192,6 +192,9 @@ func (h home) saveLibrary(lib belonging) error {
 	}
 	return h.write("library.json", append(b, '\n'))
 }
+
+// errDamaged is a file of the home folder that does not hold what it should.
+var errDamaged = errors.New("home folder is damaged")
 
 // belonging says which library a device is in and by which certificates.
 type belonging struct {

@@ -25,7 +25,8 @@ const (
 
 	// orphanAfter is how long a feed may stay unsettled, with nobody to complete it, before it may settle
 	// below its floor (rule 17).
-	orphanAfter = 7 * 24 * time.Hour
+	orphanAfter  = 7 * 24 * time.Hour
+	orphanReason = "nobody who could complete it was reachable for a week"
 )
 
 // keepUp reacts to every durable change of heads and registers.
@@ -161,36 +162,34 @@ func (n *Node) reviewOrphans(now time.Time) error {
 	var alone []feed.State
 	n.mu.Lock()
 	for _, st := range n.store.States() {
-		stuck := st.Settled == nil && st.Count > 0 && n.follow[st.Feed] && st.Feed.Device != n.self
-		for d, p := range n.peers {
-			info, ok := p.heads[st.Feed]
-			stuck = stuck && !n.canServeAt(d, st, false) && !(d == st.Feed.Device && p.session != nil && ok && info.Settled != nil)
-		}
-		if !stuck {
+		if st.Settled != nil || st.Count == 0 || !n.follow[st.Feed] || st.Feed.Device == n.self {
 			delete(n.stuck, st.Feed)
 			delete(n.orphans, st.Feed)
 			continue
 		}
-		since, ok := n.stuck[st.Feed]
-		if !ok {
-			n.stuck[st.Feed] = now
-			continue
+		reachable, below := false, false
+		for d := range n.peers {
+			reachable = reachable || n.offers(d, st, false)
+			below = below || n.offers(d, st, true)
 		}
-		if now.Sub(since) >= orphanAfter {
+		since, known := n.stuck[st.Feed]
+		switch {
+		case reachable:
+			delete(n.stuck, st.Feed)
+			delete(n.orphans, st.Feed)
+		case !known:
+			n.stuck[st.Feed] = now
+		case now.Sub(since) >= orphanAfter && below:
 			n.orphans[st.Feed] = true
-			someone := false
-			for d := range n.peers {
-				someone = someone || n.canServe(d, st)
-			}
-			if !someone && st.Feed.IsDevice() { // rows of a location stay, incomplete
-				alone = append(alone, st)
-			}
+			n.wake()
+		case now.Sub(since) >= orphanAfter && st.Feed.IsDevice(): // rows of a location stay, incomplete
+			alone = append(alone, st)
 		}
 	}
 	n.mu.Unlock()
 	for _, st := range alone {
 		_, err := n.store.Orphan(st.Feed, func(tx kv.Tx, res *store.Result) error {
-			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: "nobody settled was reachable for a week"})
+			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: orphanReason})
 		})
 		if err != nil {
 			return err

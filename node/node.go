@@ -111,11 +111,11 @@ const serveLimit = 8
 
 // Open opens the home folder, its store and the host, and makes the library if there is none. Whoever
 // opens a node closes it. Errors are *Problem where a person can do something about them.
-func Open(cfg Config) (n *Node, err error) {
+func Open(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n = &Node{
+	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
@@ -123,51 +123,55 @@ func Open(cfg Config) (n *Node, err error) {
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
 		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
-	defer func(made *Node) { // "return nil, err" has taken n away by then
-		if err != nil {
-			err = errors.Join(problemOf(err), made.Close())
-		}
-	}(n)
+	if err := n.open(); err != nil {
+		return nil, errors.Join(problemOf(err), n.Close())
+	}
+	return n, nil
+}
+
+// open does everything that can fail. What it opened is there to close, whether it
+// succeeds or not.
+func (n *Node) open() (err error) {
 	if err := n.home.open(); err != nil {
-		return nil, err
+		return err
 	}
 	if n.key, err = n.home.key("identity.key", true); err != nil {
-		return nil, err
+		return err
 	}
 	n.self = record.DeviceID(n.key.Public().(ed25519.PublicKey))
 	var boot [8]byte
 	rand.Read(boot[:])
 	n.boot = binary.BigEndian.Uint64(boot[:]) | 1 // zero means none
 	if err := n.openLibrary(); err != nil {
-		return nil, err
+		return err
 	}
-	n.metrics = metrics.New(metrics.Config{Device: n.self.Short(), Version: cfg.Version, Revision: revision()})
+	n.metrics = metrics.New(metrics.Config{Device: n.self.Short(), Version: n.cfg.Version, Revision: revision()})
 	if err := n.openStore(); err != nil {
-		return nil, err
+		return err
 	}
 	n.events, err = eventlog.Open(n.store, eventlog.Config{
 		Device: idText(n.self), Boot: fmt.Sprintf("%016x", n.boot), Clock: n.clock, Metrics: n.metrics,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.openHost(); err != nil {
-		return nil, err
+		return err
 	}
 	n.wire()
 	if err := n.finishMove(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.readName(); err != nil {
-		return nil, err
+		return err
 	}
 	if !n.store.RolledBack() { // else peers are asked first
 		close(n.asked)
 		if err := n.introduce(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return n, n.refresh()
+	return n.refresh()
 }
 
 // openLibrary loads the library this home belongs to, or makes one.
@@ -269,7 +273,7 @@ func (n *Node) wire() {
 	}
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
-		Paused: func() bool { return n.pausedWhy() != "" },
+		Paused: func(d record.DeviceID) bool { return n.admit(d) != nil },
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{
@@ -313,7 +317,7 @@ func (n *Node) introduce() error {
 			regs = append(regs, c.Register())
 		}
 	}
-	if err := n.store.SetRegisters(regs...); err != nil && !errors.Is(err, store.ErrFrozen) {
+	if err := n.store.SetRegisters(regs...); err != nil && !errors.Is(err, store.ErrFrozen) { // a frozen device still serves
 		return fmt.Errorf("write own registers: %w", err)
 	}
 	return n.store.Sync()
@@ -511,9 +515,11 @@ func (n *Node) connConfig(d record.DeviceID, id protocol.ID) protocol.ConnConfig
 
 const pushIdle = 30 * 24 * time.Hour
 
-// admit lets a pull in: not while paused, and not beyond what one node serves at a time.
-func (n *Node) admit() error {
-	if n.pausedWhy() != "" {
+// admit lets a pull in, unless sync is paused with everybody or with that device.
+func (n *Node) admit(d record.DeviceID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pausedFor(d) {
 		return protocol.CodePaused
 	}
 	return nil

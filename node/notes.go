@@ -39,22 +39,32 @@ func revision() string {
 
 // begin says that the node runs, and whether it ended in order the last time.
 func (n *Node) begin() {
-	clean, err := n.store.Local("clean end")
-	if err == nil {
-		err = n.store.SetLocal("clean end", nil)
-	}
+	clean, ran, err := n.lastEnd()
 	if err != nil {
 		n.log.Warn("last end not known", "err", err)
 	}
 	n.events.Add(eventlog.NodeStarted{
 		Version: n.cfg.Version, Revision: revision(), OS: runtime.GOOS, GoVersion: runtime.Version(),
-		Clean: clean != nil,
+		Clean: clean || !ran,
 	})
 	n.mu.Lock()
 	n.phase = phase{state: StateUninitialized, reason: "started", since: time.Now()}
 	n.mu.Unlock()
 	n.metrics.StateEntered(StateUninitialized, "started", n.started)
 	n.decide(time.Now())
+}
+
+// lastEnd reports whether this node ran before and then ended in order; from now on it has not.
+func (n *Node) lastEnd() (clean, ran bool, err error) {
+	end, err := n.store.Local("clean end")
+	if err != nil {
+		return false, false, err
+	}
+	started, err := n.store.Local("ran")
+	if err != nil {
+		return false, false, err
+	}
+	return end != nil, started != nil, errors.Join(n.store.SetLocal("clean end", nil), n.store.SetLocal("ran", []byte{1}))
 }
 
 // end says why the node stops.
@@ -140,13 +150,24 @@ func (n *Node) noteDisconnected(s *session, err error) {
 	n.events.FlushSession(eventlog.ID(s.id))
 	n.events.Add(eventlog.PeerDisconnected{ReasonCode: reason, ConnectedMS: time.Since(s.started).Milliseconds()},
 		eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
-	n.countError(s.peer, err)
+}
+
+// blame counts what a stream to or from a peer ended with: against the peer if it broke the protocol.
+func (n *Node) blame(d record.DeviceID, err error) {
+	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
+		n.accuse(d, fault)
+		return
+	}
+	n.countError(d, err)
 }
 
 // countError puts an error that a peer's stream ended with into the errors people look at. That a stream
 // ended because a side stopped is none.
 func (n *Node) countError(d record.DeviceID, err error) {
 	if err == nil || errors.Is(err, errEnded) {
+		return
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Ended() {
 		return
 	}
 	var kind string
@@ -207,7 +228,6 @@ func (n *Node) noteVersion(d record.DeviceID, err error) {
 
 // streamFailed is told why a stream of a peer was refused or its handler failed.
 func (n *Node) streamFailed(d record.DeviceID, err error) {
-	var fault *protocol.Error
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, errEnded):
 		return
@@ -217,11 +237,8 @@ func (n *Node) streamFailed(d record.DeviceID, err error) {
 		return
 	case errors.Is(err, protocol.CodeVersion):
 		n.noteVersion(d, err)
-	case errors.As(err, &fault) && fault.Fault():
-		n.accuse(d, fault)
-		return
 	}
-	n.countError(d, err)
+	n.blame(d, err)
 }
 
 // accuse notes that a peer broke the protocol: counted, in the log once, and its session is ended. It is
@@ -373,7 +390,7 @@ func (n *Node) notePullEnded(p *pulling, refused map[feed.ID]error, err error, r
 	if err == nil {
 		n.metrics.LastSync(p.donor.Short(), time.Now())
 	}
-	n.countError(p.donor, err)
+	n.blame(p.donor, err)
 }
 
 // propagated measures how long a change took from its commit on its own device to here.

@@ -243,7 +243,7 @@ func TestPause(t *testing.T) {
 	if s, err := b.SyncStatus(t.Context()); err != nil || s.State != StatePaused {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if err := b.admit(); !errors.Is(err, protocol.CodePaused) {
+	if err := b.admit(a.self); !errors.Is(err, protocol.CodePaused) {
 		t.Errorf("a pull from a paused node gives %v", err)
 	}
 	touch(t, folder, "two")

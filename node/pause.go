@@ -29,12 +29,6 @@ func (p pause) why(now time.Time) string {
 	return "paused by a person until " + p.until.Format(time.RFC3339)
 }
 
-func (n *Node) pausedWhy() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.pauseReason(time.Now())
-}
-
 // pauseReason says why sync is paused, or nothing; n.mu is held.
 func (n *Node) pauseReason(now time.Time) string {
 	if n.full {

@@ -150,8 +150,8 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 	n.metrics.ConnectionAttempt(p.id.Short(), "success")
 	err = n.runSession(ctx, conn, g, n.self)
 	conn.End(err)
-	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() && ctx.Err() == nil {
-		n.accuse(p.id, fault) // as protocol.Serve has it done for sessions that the peer opened
+	if ctx.Err() == nil {
+		n.blame(p.id, err) // as protocol.Serve has it done for sessions that the peer opened
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

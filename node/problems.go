@@ -29,6 +29,8 @@ func problemOf(err error) error {
 		return &Problem{Code: CodeAlreadyRunning, Message: "another process uses this home", Cause: err.Error(), Try: "peer status, or start with another --home"}
 	case errors.As(err, &schema):
 		return &Problem{Code: CodeNewerSchema, Message: "this home was written by a newer version", Cause: schema.Error(), Try: "run the newer peer, or start with another --home"}
+	case errors.Is(err, errDamaged):
+		return &Problem{Code: CodeIntegrity, Message: "cannot start: a file of the home folder is damaged", Cause: err.Error(), Try: "restore that file from a backup; the folders you indexed are not concerned"}
 	case errors.Is(err, store.ErrNoSpace):
 		return &Problem{Code: CodeConflict, Message: "the disk is almost full", Cause: err.Error(), Try: "make room, then start again"}
 	case errors.As(err, &listen) && errors.Is(err, syscall.EADDRINUSE):

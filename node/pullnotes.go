@@ -124,6 +124,12 @@ func (n pullNotes) Committing(tx kv.Tx, p backfill.Pull, settling bool, res *sto
 	if !settling {
 		return nil
 	}
+	if st, _ := n.store.State(p.Feed); p.Head.Compare(st.Floor) < 0 { // rule 17: nothing else may settle below
+		gone := eventlog.FeedOrphaned{Feed: p.Feed.String(), FloorSeq: st.Floor.Seq, SettledSeq: p.Head.Seq, Reason: orphanReason}
+		if err := n.events.AddTx(tx, gone, n.about(p)...); err != nil {
+			return err
+		}
+	}
 	var f feedPull
 	n.with(p, func(_ *pulling, now *feedPull) { f = *now })
 	fresh := int64(res.Applied + res.Superseded + res.Rejected)
@@ -262,6 +268,12 @@ func (n *Node) processed(from record.DeviceID, id feed.ID, res store.Result, sou
 		models[op.Model] += count
 	}
 	n.metrics.Applied(d)
+	for range res.Conflicts.ByStamp {
+		n.metrics.Conflict("hlc")
+	}
+	for range res.Conflicts.ByTie {
+		n.metrics.Conflict("tiebreak")
+	}
 	if len(outcomes) > 0 || len(models) > 0 {
 		n.events.AddBatch(eventlog.Tally{
 			Type: eventlog.BatchIngestion{}.Type(), Peer: idText(from), Session: session, Reason: source,

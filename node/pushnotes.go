@@ -66,7 +66,7 @@ func (n pushNotes) PushFailed(to record.DeviceID, session protocol.SessionID, id
 		reason = "reset"
 	}
 	n.metrics.BroadcastFailed(to.Short(), reason)
-	n.countError(to, err)
+	n.blame(to, err)
 }
 
 func (n pushNotes) PushReceived(from record.DeviceID, id feed.ID, entries int) {
@@ -87,6 +87,9 @@ func (n pushNotes) PushDone(from record.DeviceID, b *protocol.StateBatch, outcom
 		n.metrics.LastSync(who, now)
 	case protocol.Known:
 		n.metrics.ChangesProcessed(who, "duplicate", len(b.Entries))
+	case protocol.Mismatch: // the event tells why the stream ended
+		n.metrics.ChangesProcessed(who, "rejected", len(b.Entries))
+		n.metrics.ChangesRejected("signature", len(b.Entries))
 	case protocol.Rejected:
 		n.metrics.ChangesProcessed(who, "rejected", len(b.Entries))
 		n.metrics.ChangesRejected("unauthorized", len(b.Entries))
@@ -97,7 +100,7 @@ func (n pushNotes) PushDone(from record.DeviceID, b *protocol.StateBatch, outcom
 	default:
 		n.metrics.ChangesProcessed(who, "dropped", len(b.Entries))
 	}
-	if outcome != protocol.Rejected { // whoever pushes a head of its own is settled there
+	if outcome != protocol.Rejected && outcome != protocol.Mismatch { // whoever pushes a head of its own is settled there
 		n.mu.Lock()
 		if p := n.peers[from]; p != nil && p.session != nil && id.Device == from && n.follow[id] {
 			p.heads[id] = protocol.HeadInfo{Settled: &b.Next, Best: b.Next}

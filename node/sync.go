@@ -145,6 +145,9 @@ func (n *Node) observeHeads() error {
 			}
 			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
+			n.mu.Lock()
+			clear(n.peers[s.from].heads) // once is enough
+			n.mu.Unlock()
 			continue
 		}
 		if errors.Is(err, store.ErrNoSpace) {
@@ -234,13 +237,14 @@ func (n *Node) lacking() (out []feed.State) {
 	return out
 }
 
-// canServe reports whether a peer is online and settled above where this node is; n.mu is held.
+// canServe reports whether a peer can bring this node further in a feed; n.mu is held.
 func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
-	return n.canServeAt(d, st, n.orphans[st.Feed])
+	return n.offers(d, st, n.orphans[st.Feed])
 }
 
-// canServeAt is canServe for a feed that may settle below its floor, or may not; n.mu is held.
-func (n *Node) canServeAt(d record.DeviceID, st feed.State, orphaned bool) bool {
+// offers reports whether a peer is online and settled where a feed may go from here, below its floor too
+// if orphaned; n.mu is held.
+func (n *Node) offers(d record.DeviceID, st feed.State, orphaned bool) bool {
 	p := n.peers[d]
 	if p == nil || p.session == nil || n.pausedFor(d) {
 		return false
@@ -348,9 +352,6 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		err = ctx.Err() // told to stop: no fault of anybody
 	}
 	n.notePullEnded(p, refused, err, waiting)
-	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
-		n.accuse(p.donor, fault)
-	}
 	n.wake()
 }
 

@@ -110,6 +110,7 @@ type Error struct {
 	Code   Code
 	Detail string // our own words with numbers and quoted text; stays on this side
 	Remote bool   // the other side said so
+	ended  bool   // this side had reset the stream, for a reason told elsewhere
 	cause  error
 }
 
@@ -136,8 +137,11 @@ func (e *Error) Unwrap() error { return e.cause }
 // against it.
 func (e *Error) Fault() bool {
 	i := e.Code.row()
-	return !e.Remote && i >= 0 && codes[i].fault
+	return !e.Remote && !e.ended && i >= 0 && codes[i].fault
 }
+
+// Ended reports whether the error is nothing new: what was under way on a stream that this side reset.
+func (e *Error) Ended() bool { return e.ended }
 
 // CodeOf returns the code that err means on the wire: its own if it holds an *Error or a Code, one of
 // the table for errors known there, CodeTimeout for deadlines, else CodeInternal. It returns 0 for nil.

@@ -380,7 +380,7 @@ func (c *Conn) reserve(n int) error {
 // broken turns an error of the stream into an *Error.
 func (c *Conn) broken(doing string, err error) error {
 	if code := Code(c.ended.Load()); code != 0 {
-		return &Error{Code: code, Detail: doing + ": reset by this side", cause: err}
+		return &Error{Code: code, Detail: doing + ": reset by this side", ended: true, cause: err}
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

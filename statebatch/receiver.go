@@ -2,6 +2,7 @@ package statebatch
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -31,11 +32,12 @@ type Receiver struct {
 	Now   func() time.Time
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
-	// Paused reports whether a person has paused sync: pushes are answered with Busy.
-	Paused func() bool
+	// Paused reports whether sync with a device is paused: its pushes are answered with Busy.
+	Paused func(record.DeviceID) bool
 }
 
-// Serve answers one peer's pushes until it closes the stream. It blocks.
+// Serve answers one peer's pushes until it closes the stream. It blocks. Entries that do not add up to the
+// head pushed with them end it with a *protocol.Error.
 func (r *Receiver) Serve(conn *protocol.Conn) error {
 	for {
 		m, err := conn.Recv()
@@ -52,6 +54,9 @@ func (r *Receiver) Serve(conn *protocol.Conn) error {
 		ack, err := r.Receive(conn.Device(), b)
 		if err != nil {
 			return err
+		}
+		if ack.Outcome == protocol.Mismatch { // both sides held the same before: the pusher is wrong, or lies
+			return &protocol.Error{Code: protocol.CodeMismatch, Detail: fmt.Sprintf("%d entries pushed to feed %v", len(b.Entries), ack.Feed)}
 		}
 		if err := conn.Send(ack); err != nil {
 			return err
@@ -92,15 +97,24 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
-	if r.Paused != nil && r.Paused() {
+	if r.Paused != nil && r.Paused(from) {
 		return protocol.Busy, store.Result{}, nil
 	}
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil {
+	outcome, res, err := r.settle(from, b)
+	if err != nil || outcome == protocol.Applied || outcome == protocol.Known {
+		return outcome, res, err
+	}
+	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil { // so that it is pulled
 		return failed(err)
 	}
+	return outcome, res, nil
+}
+
+func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	id := b.Next.Feed
 	release, ok := r.Store.Claim(id)
 	if !ok {
 		return protocol.Busy, store.Result{}, nil
@@ -136,7 +150,7 @@ func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol
 func failed(err error) (protocol.Outcome, store.Result, error) {
 	switch {
 	case errors.Is(err, feed.ErrSignature):
-		return protocol.Rejected, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+		return protocol.Mismatch, store.Result{}, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
 	case errors.Is(err, store.ErrNoSpace):
 		return protocol.Busy, store.Result{}, nil
 	}

@@ -176,14 +176,14 @@ func TestReceiveOutcomes(t *testing.T) {
 		"again":      {nothing, first, protocol.Known, 1, false, false},
 		"gap":        {nothing, third, protocol.Gap, 1, true, false},
 		"mismatch":   {nothing, &wrong, protocol.Mismatch, 1, true, false},
-		"forged":     {nothing, &forged, protocol.Rejected, 1, false, true},
-		"foreign":    {nothing, &foreign, protocol.Rejected, 1, false, true},
+		"forged":     {nothing, &forged, protocol.Mismatch, 1, false, true},
+		"foreign":    {nothing, &foreign, protocol.Mismatch, 1, false, true},
 		"unsettled":  {func(p *party, _ *Receiver) { p.Apply(store.Change{Feed: id}) }, second, protocol.Unsettled, 0, true, false},
 		"busy":       {func(p *party, _ *Receiver) { p.Claim(id) }, second, protocol.Busy, 1, true, false},
-		"paused":     {func(_ *party, r *Receiver) { r.Paused = func() bool { return true } }, second, protocol.Busy, 1, true, false},
+		"paused":     {func(_ *party, r *Receiver) { r.Paused = func(record.DeviceID) bool { return true } }, second, protocol.Busy, 1, true, false},
 		"unfollowed": {func(_ *party, r *Receiver) { r.Follows = func(feed.ID) bool { return false } }, second, protocol.Rejected, 1, false, false},
 		// Heads below the best one known are looked at as closely.
-		"forged below the best":  {func(p *party, _ *Receiver) { seen(p) }, &forged, protocol.Rejected, 1, false, true},
+		"forged below the best":  {func(p *party, _ *Receiver) { seen(p) }, &forged, protocol.Mismatch, 1, false, true},
 		"genuine below the best": {func(p *party, _ *Receiver) { seen(p) }, second, protocol.Applied, 3, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {

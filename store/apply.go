@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -47,11 +48,19 @@ type Result struct {
 	Rejects    []Reject // the first few
 	Removed    int      // entries taken out by a tree diff
 	Ops        map[Op]int
+	Conflicts  Conflicts
 	Rescued    int // registers emitted again in this device's own feed (rule 13)
 	Aside      int // registers a frozen clone put aside (rule 14)
 	Counts     Counts
 	State      feed.State
 	newest     hlc.Stamp // of the registers that came in
+}
+
+// Conflicts counts registers that came in and differ from what another device wrote into the same field,
+// by what settled it.
+type Conflicts struct {
+	ByStamp int // the later stamp wins
+	ByTie   int // the stamps are equal: author, then value
 }
 
 const maxRejects = 16
@@ -214,9 +223,20 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	if err != nil {
 		return nil, err
 	}
-	outshone := false
+	outshone, stamps, ties := false, false, false
 	for _, o := range others {
 		outshone = outshone || o.Compare(reg) > 0
+		if differ := !bytes.Equal(o.Value, reg.Value) && o.Author != reg.Author; differ && o.Stamp == reg.Stamp {
+			ties = true
+		} else if differ {
+			stamps = true
+		}
+	}
+	switch {
+	case ties:
+		res.Conflicts.ByTie++
+	case stamps:
+		res.Conflicts.ByStamp++
 	}
 	if outshone {
 		res.Superseded++

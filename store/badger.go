@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +29,7 @@ const (
 	memTable  = 32 << 20  // bytes; a transaction may hold 15% of it
 	cacheSize = 32 << 20  // bytes of decompressed blocks
 	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
+	memSuffix = ".mem"    // of the log beside each memtable
 	maxKey    = 2 << 10   // bytes of a key: MaxName and what stands around it, with room
 	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables; small facts and events may use half of it
 )
@@ -39,8 +39,6 @@ type engine struct {
 	db   *badger.DB
 	dir  string
 	free func(dir string) (uint64, error)
-
-	fsync func(path string) error
 
 	write sync.Mutex // one writer at a time: Badger's own conflict detection is off
 
@@ -75,7 +73,7 @@ func openBadger(dir string, log *slog.Logger) (*engine, error) {
 		}
 		return nil, fmt.Errorf("open badger in %s: %w", dir, err)
 	}
-	return &engine{db: db, dir: dir, free: freeSpace, fsync: fsyncFile}, nil
+	return &engine{db: db, dir: dir, free: freeSpace}, nil
 }
 
 // enter keeps the engine open until active.Done is called.
@@ -158,36 +156,42 @@ func (e *engine) Sync() error {
 	return nil
 }
 
-// flush makes the logs durable: of the memtable in use, and of those that are full and not yet written out
-// as tables, which Badger's Sync passes over. A full one is replaced by the writer, so no writer runs while
-// Badger looks which one is in use.
+// flush makes the logs durable. A full memtable is replaced by a writer, so none runs while Badger looks which
+// one is in use.
 func (e *engine) flush() error {
 	e.write.Lock()
 	err := e.db.Sync()
 	e.write.Unlock()
+	return errors.Join(err, syncFull(e.dir))
+}
+
+// syncFull makes the logs of memtables durable that are full and wait to become tables: Badger's own Sync
+// covers the one alone that is being written. It comes after that Sync: a memtable that fills up in between
+// was covered by it.
+func syncFull(dir string) error {
+	names, err := os.ReadDir(dir) // sorted
 	if err != nil {
 		return err
 	}
-	logs, err := filepath.Glob(filepath.Join(e.dir, "*.mem")) // Badger's own names, numbered
-	if err != nil {
-		return err
+	var logs []string
+	for _, e := range names {
+		if strings.HasSuffix(e.Name(), memSuffix) {
+			logs = append(logs, filepath.Join(dir, e.Name()))
+		}
 	}
-	slices.Sort(logs)
-	for _, log := range logs[:max(0, len(logs)-1)] {
-		if err := e.fsync(log); err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: a synced table holds it
+	for _, name := range logs[:max(len(logs)-1, 0)] { // the last is being written
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a table by now, which was made durable first
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// fsyncFile makes durable what was written to a file, by whatever means.
-func fsyncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func (e *engine) Close() error {
@@ -215,6 +219,8 @@ func edge(err error) error {
 
 type badgerTx struct {
 	tx     *badger.Txn
+	slab   []badger.Entry // for the next writes: one allocation for many
+	sets   int            // length of the last slab
 	done   func()
 	failed error // of a write that was refused: the transaction must not commit without it
 }
@@ -242,8 +248,17 @@ func (t *badgerTx) Get(key []byte) ([]byte, error) {
 	return v, edge(err)
 }
 
-func (t *badgerTx) Set(key, value []byte) error { return t.wrote(t.tx.Set(key, value)) }
-func (t *badgerTx) Delete(key []byte) error     { return t.wrote(t.tx.Delete(key)) }
+func (t *badgerTx) Set(key, value []byte) error {
+	if len(t.slab) == 0 {
+		t.sets = min(max(2*t.sets, 4), 128)
+		t.slab = make([]badger.Entry, t.sets)
+	}
+	e := &t.slab[0]
+	t.slab = t.slab[1:]
+	e.Key, e.Value = key, value
+	return t.wrote(t.tx.SetEntry(e))
+}
+func (t *badgerTx) Delete(key []byte) error { return t.wrote(t.tx.Delete(key)) }
 
 func (t *badgerTx) wrote(err error) error {
 	if err != nil && t.failed == nil {

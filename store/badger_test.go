@@ -1,73 +1,13 @@
 package store
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"peerdex/kv"
 )
-
-// Badger writes to the log of one memtable until that is full, and syncs only the one in use. What lies in
-// full ones that are not yet tables must be synced too before anybody hears of it.
-func TestSyncCoversFullMemtables(t *testing.T) {
-	e, err := openBadger(t.TempDir(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	synced := map[string]bool{}
-	e.fsync = func(path string) error {
-		synced[filepath.Base(path)] = true
-		return fsyncFile(path)
-	}
-	value := make([]byte, 32<<10)
-	var seed [32]byte
-	random := rand.NewChaCha8(seed)
-	for n := range 400 { // a few dozen transactions a memtable
-		random.Read(value)
-		value := bytes.Clone(value)
-		err := e.Update(func(tx kv.Tx) error {
-			for i := range 10 {
-				if err := tx.Set([]byte{byte(n), byte(n >> 8), byte(i)}, value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		before, err := filepath.Glob(filepath.Join(e.dir, "*.mem"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(before) < 2 {
-			continue
-		}
-		clear(synced)
-		if err := e.Sync(); err != nil {
-			t.Fatal(err)
-		}
-		for _, full := range before[:len(before)-1] {
-			left, err := filepath.Glob(full)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(left) > 0 && !synced[filepath.Base(full)] {
-				t.Fatalf("%s is not synced", full)
-			}
-		}
-		if len(synced) > 0 {
-			return
-		}
-	}
-	t.Error("no memtable was ever full")
-}
 
 // Writers and syncs at once: the race detector watches Badger's choice of a log.
 func TestSyncBesideWriters(t *testing.T) {

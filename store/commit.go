@@ -20,12 +20,16 @@ const MaxLocal = 64
 const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10
+	recordRoom    = 96 // bytes that hold most records without growing
 )
 
 // Put is one record for an own feed.
 type Put struct {
 	Record record.Record
 	Local  []byte // facts only this device needs, never replicated, at most MaxLocal bytes
+	// New says that the key was just drawn at random and never used: what it stood for is not looked up,
+	// an eighth of the work. A key that was used makes the feed wrong.
+	New bool
 }
 
 // Commit writes records to one of this device's feeds and returns the head it signed. Many records
@@ -120,9 +124,16 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
+	var err error
 	for _, p := range puts {
 		at++
-		if _, err := t.upsert(r, feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(nil)}, p.Local); err != nil {
+		e := feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(make([]byte, 0, recordRoom))}
+		if p.New {
+			err = t.insert(r, e, p.Record, p.Local)
+		} else {
+			_, err = t.upsert(r, e, p.Local)
+		}
+		if err != nil {
 			return feed.Head{}, err
 		}
 	}
@@ -291,31 +302,62 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 	return nil
 }
 
-// untangle gives each seq of an own feed that is being absorbed to one entry: a feed whose history went
-// backwards has given some out twice. Of two entries the one moves, to a seq that no head has taken, that
-// this device wrote itself. The feed is unsettled before and after.
+// FinishAbsorb ends what AbsorbEntries began: entries that the peer settled at over does not hold move
+// above its head, so that whoever is settled there comes along by a plain delta, and the feed is signed.
+func (s *Store) FinishAbsorb(over feed.Head, held func(key []byte) bool) (feed.Head, error) {
+	err := s.reseat(over.Feed, func(e Row, _ []byte) []byte {
+		if e.Seq > over.Seq || held(e.Key) {
+			return nil
+		}
+		return e.Key
+	})
+	if err != nil {
+		return feed.Head{}, err
+	}
+	return s.Jump(over.Feed, over)
+}
+
+// untangle gives each seq of an own feed to one entry, after an absorption that a crash cut short: a feed
+// whose history went backwards has given some out twice. Of two entries the one moves that this device
+// wrote itself.
 func (s *Store) untangle(id feed.ID) error {
+	if mutant.Is("absorb_same_seq") {
+		return nil
+	}
+	return s.reseat(id, func(e Row, twin []byte) []byte {
+		switch {
+		case twin == nil:
+			return nil
+		case len(e.Local) == 0:
+			return twin
+		}
+		return e.Key
+	})
+}
+
+// reseat moves entries of an own feed that is unsettled to seqs that no head has taken. pick is shown each
+// entry, with the key of the one before it if that stands at the same seq, and returns the key to move.
+func (s *Store) reseat(id feed.ID, pick func(e Row, twin []byte) []byte) error {
 	for {
 		var (
-			twice []feed.Entry
-			last  uint64
-			first []byte
+			move [][]byte
+			last Row
 		)
 		err := s.Entries(id, func(e Row) error {
-			if e.Seq == last {
-				move := e.Key
-				if len(e.Local) == 0 {
-					move = first
-				}
-				twice = append(twice, feed.Entry{Key: bytes.Clone(move), Seq: e.Seq})
+			var twin []byte
+			if e.Seq == last.Seq {
+				twin = last.Key
 			}
-			last, first = e.Seq, append(first[:0], e.Key...)
-			if len(twice) == commitEntries/2 {
+			if key := pick(e, twin); key != nil {
+				move = append(move, bytes.Clone(key))
+			}
+			last = Row{Seq: e.Seq, Key: append(last.Key[:0:0], e.Key...)}
+			if len(move) == commitEntries/2 {
 				return kv.Stop
 			}
 			return nil
 		})
-		if err != nil || len(twice) == 0 || mutant.Is("absorb_same_seq") {
+		if err != nil || len(move) == 0 {
 			return err
 		}
 		err = s.update(func(t *tx) error {
@@ -324,19 +366,17 @@ func (s *Store) untangle(id feed.ID) error {
 				return err
 			}
 			r.after = max(r.after, r.state.Floor.Seq, r.state.Best.Seq)
-			for _, e := range twice {
-				h, err := t.get(r, e.Key)
+			for _, key := range move {
+				h, err := t.get(r, key)
 				if err != nil {
 					return err
-				}
-				if h == nil || h.Seq != e.Seq {
-					continue
 				}
 				r.after++
 				if _, err := t.upsert(r, feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}, h.local); err != nil {
 					return err
 				}
 			}
+			r.state.Settled = nil
 			_, err = t.root(r, r.after)
 			return err
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -245,6 +246,29 @@ func TestReopen(t *testing.T) {
 
 func slice(id record.EntryID) []byte { return id[:] }
 
+// What is put in as new is found, replaced and deleted like any other entry.
+func TestNewEntriesAreLikeOthers(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	id := feed.ID{Device: a.id, Location: location(1)}
+	fresh := func(n int, name string) Put { p := file(n, name); p.New = true; return p }
+	a.commit(t, id, fresh(1, "one"), fresh(2, "two"), fresh(3, "three"), file(2, "two again"))
+	head := a.commit(t, id, file(1, "one again"), Put{Record: record.Tombstone{ID: entryID(3)}})
+	if want := (Counts{Files: 2, Bytes: 3, Tombstones: 1}); head.Count != 3 || a.Counts(id) != want {
+		t.Fatalf("head counts %d entries, the feed %+v; want 3 and %+v", head.Count, a.Counts(id), want)
+	}
+	var names []string
+	err := a.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error {
+		names = append(names, string(name))
+		return nil
+	})
+	if err != nil || !slices.Equal(names, []string{"one again", "two again"}) {
+		t.Fatalf("names are %q, %v", names, err)
+	}
+	if _, err := b.Apply(Change{Feed: id, Entries: a.after(t, id, 0), Settle: &head}); err != nil {
+		t.Fatalf("a peer does not settle there: %v", err)
+	}
+}
+
 func tombstone(n int) record.Tombstone { return record.Tombstone{ID: entryID(n)} }
 
 func nothing(record.Register) error { return nil }
@@ -274,3 +298,33 @@ type counted struct {
 func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
 
 func deviceFeed(d *device) feed.ID { return feed.ID{Device: d.id} }
+
+// Two devices write one shared field apart. Whoever hears of the other counts one conflict, settled by the
+// later stamp, and both see the same winner.
+func TestConflictIsCounted(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	field := record.Register{Entity: record.Member(record.DeviceID{9}), Field: "note"}
+	for i, d := range []*device{a, b} {
+		field.Author, field.Stamp, field.Value = d.id, hlc.Stamp(1+i), []byte{byte(i)}
+		d.commit(t, feed.ID{Device: d.id}, Put{Record: field})
+	}
+	take := func(to, from *device) Result {
+		id := feed.ID{Device: from.id}
+		st, _ := from.State(id)
+		res, err := to.Apply(Change{Feed: id, Entries: from.after(t, id, 0), Settle: st.Settled})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for _, res := range []Result{take(a, b), take(b, a)} {
+		if res.Conflicts != (Conflicts{ByStamp: 1}) {
+			t.Errorf("conflicts %+v", res.Conflicts)
+		}
+	}
+	for _, d := range []*device{a, b} {
+		if won, ok, err := d.Register(field.Entity, "note"); err != nil || !ok || won.Author != b.id {
+			t.Errorf("winner %+v, %v, %v", won, ok, err)
+		}
+	}
+}

@@ -159,19 +159,29 @@ func (t *tx) upsert(r *row, e feed.Entry, local []byte) (*held, error) {
 			return nil, err
 		}
 	}
+	rec, err := accept(r.state.Feed, e.Key, e.Record)
+	if err != nil {
+		rec = nil
+	}
+	return old, t.insert(r, e, rec, local)
+}
+
+// insert puts in an entry whose key stands for nothing. rec is the record in it, nil if accept refuses
+// that.
+func (t *tx) insert(r *row, e feed.Entry, rec record.Record, local []byte) error {
 	v := make([]byte, 0, 1+len(local)+len(e.Record))
 	v = append(append(append(v, byte(len(local))), local...), e.Record...)
 	if err := t.kv.Set(r.num.entry(e.Seq, e.Key), v); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.kv.Set(r.num.byKey(e.Key), seqBytes(e.Seq)); err != nil {
-		return nil, err
+		return err
 	}
 	r.state.Count++
 	if err := t.tree(r).Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
-		return nil, err
+		return err
 	}
-	return old, t.index(r, e)
+	return t.index(r, e, rec)
 }
 
 // erase takes an entry out; gone says that its key will not be set again in this transaction.
@@ -219,13 +229,10 @@ func rejectReason(err error) string {
 	return "other"
 }
 
-func (t *tx) index(r *row, e feed.Entry) error {
-	rec, err := accept(r.state.Feed, e.Key, e.Record)
-	if err != nil {
-		r.counts.Opaque++
-		return nil
-	}
+func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 	switch rec := rec.(type) {
+	case nil:
+		r.counts.Opaque++
 	case record.File:
 		if rec.Kind == record.Directory {
 			r.counts.Dirs++
