@@ -278,7 +278,7 @@ func TestSplitDiffRescuesNothing(t *testing.T) {
 	refused, err := b.pull(t, a, newNotes(t), 0, id)
 	must(t, refused, err)
 	for i := range 40 {
-		if err := a.SetRegisters(named(a.id, fmt.Sprint("field ", i), "two")); err != nil {
+		if err := a.SetRegisters(named(a.id, fmt.Sprint("field ", 39-i), "two")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -182,7 +182,7 @@ func (n *Node) reviewOrphans(now time.Time) error {
 		case now.Sub(since) >= orphanAfter && below:
 			n.orphans[st.Feed] = true
 			n.wake()
-		case now.Sub(since) >= orphanAfter:
+		case now.Sub(since) >= orphanAfter && st.Feed.IsDevice(): // rows of a location stay, incomplete
 			alone = append(alone, st)
 		}
 	}

@@ -261,3 +261,55 @@ func TestPause(t *testing.T) {
 	}
 	await(t, "both in step", func() bool { return len(b.names(self, loc)) == 2 && inStep(a, b)() })
 }
+
+// One device is paused for a while and not for good.
+func TestPauseOfOneDeviceEnds(t *testing.T) {
+	a, b, _, folder, loc := pair(t)
+	if _, err := b.Pause(t.Context(), idText(a.self), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	until := b.peers[a.self].paused.until
+	next := b.pausedFor(a.self)
+	b.mu.Unlock()
+	if d := time.Until(until); d > time.Second || !next {
+		t.Fatalf("paused for %v", d)
+	}
+	if _, err := a.Pause(t.Context(), idText(b.self), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, folder, "two")
+	await(t, "the file at B after the pause", func() bool { return len(b.names(a.self, loc)) == 2 })
+	if time.Now().Before(until) {
+		t.Error("it came during the pause")
+	}
+	if v, err := b.Resume(t.Context(), ""); err != nil || len(v.Devices) != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// A peer tells of a head that it does not serve. It is asked once, and not again at once and for ever.
+func TestLiarIsAskedOnce(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	id := locationFeed(a.self, loc)
+	st, _ := b.store.State(id)
+	lie := *st.Settled
+	lie.Seq += 5
+	lie = lie.Sign(a.key)
+	b.mu.Lock()
+	b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &lie, Best: lie}
+	b.mu.Unlock()
+	b.wake()
+	await(t, "the pull", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.retries[retryKey{a.self, id}].failures > 0
+	})
+	b.mu.Lock()
+	b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &lie, Best: lie} // it may have told the truth since
+	chosen := len(b.retries)
+	b.mu.Unlock()
+	if got := b.choosePulls(time.Now()); len(got) != 0 || chosen != 1 {
+		t.Errorf("asked again: %+v", got)
+	}
+}

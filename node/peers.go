@@ -34,7 +34,7 @@ type peer struct {
 	rtt               time.Duration
 	offset            time.Duration
 	failedPull        time.Time
-	paused            bool
+	paused            pause
 	address           string
 	absorb            map[feed.ID]bool // own feeds to take back from it
 	faults            int              // violations of the protocol since it was last shunned

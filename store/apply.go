@@ -479,8 +479,8 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 	return out, nil
 }
 
-// Orphan settles a feed that nobody alive is settled at at genesis: its entries are taken out, its
-// registers rescued (rule 17).
+// Orphan settles a device feed that nobody alive is settled at at genesis: its registers are taken out and
+// rescued, in as many transactions as that takes (rule 17). within is called in the last of them.
 func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, error) {
 	var all []feed.Entry
 	err := s.Entries(id, func(r Row) error {
@@ -490,5 +490,20 @@ func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, e
 	if err != nil && !errors.Is(err, ErrUnknownFeed) {
 		return Result{}, err
 	}
-	return s.Apply(Change{Feed: id, Remove: all, Settle: &feed.Head{Feed: id}, Orphaned: true, Within: within})
+	for most := sweepMost; ; {
+		n := min(most, len(all))
+		c := Change{Feed: id, Remove: all[:n], Orphaned: true}
+		if n == len(all) {
+			c.Settle, c.Within = &feed.Head{Feed: id}, within
+		}
+		res, err := s.Apply(c)
+		switch {
+		case errors.Is(err, kv.ErrTooBig) && most > 1:
+			most /= 2
+		case err != nil || n == len(all):
+			return res, err
+		default:
+			all = all[n:]
+		}
+	}
 }

@@ -149,11 +149,20 @@ func (e *engine) Sync() error {
 		return nil // somebody's fsync began after our commit
 	}
 	covers := e.committed.Load()
-	if err := errors.Join(e.db.Sync(), syncFull(e.dir)); err != nil {
+	if err := e.flush(); err != nil {
 		return fmt.Errorf("sync store: %w", err)
 	}
 	e.synced = covers
 	return nil
+}
+
+// flush makes the logs durable. A full memtable is replaced by a writer, so none runs while Badger looks which
+// one is in use.
+func (e *engine) flush() error {
+	e.write.Lock()
+	err := e.db.Sync()
+	e.write.Unlock()
+	return errors.Join(err, syncFull(e.dir))
 }
 
 // syncFull makes the logs of memtables durable that are full and wait to become tables: Badger's own Sync
