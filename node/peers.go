@@ -30,7 +30,6 @@ type peer struct {
 	told              bool // it has sent all its heads in this session
 	activeSyncs       int
 	seen              time.Time
-	lastSync          time.Time
 	rtt               time.Duration
 	offset            time.Duration
 	failedPull        time.Time

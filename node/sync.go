@@ -344,7 +344,6 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		peer.failedPull = now
 	}
 	if peer != nil && err == nil {
-		peer.lastSync = now
 	}
 	waiting := len(n.retries)
 	n.mu.Unlock()

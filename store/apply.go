@@ -372,7 +372,7 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 	if len(rescue) == 0 {
 		return nil
 	}
-	if stamp == 0 {
+	if t.s.Frozen() {
 		for _, reg := range rescue {
 			v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
 			sum := sha256.Sum256(v)

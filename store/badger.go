@@ -49,6 +49,7 @@ type engine struct {
 	committed atomic.Uint64 // transactions so far
 	syncing   sync.Mutex    // guards synced and lets waiters share one fsync
 	synced    uint64
+	broken    error // of the first fsync that failed; also guarded by syncing
 }
 
 func openBadger(dir string, log *slog.Logger) (*engine, error) {
@@ -145,12 +146,16 @@ func (e *engine) Sync() error {
 	want := e.committed.Load()
 	e.syncing.Lock()
 	defer e.syncing.Unlock()
+	if e.broken != nil {
+		return e.broken
+	}
 	if e.synced >= want {
 		return nil // somebody's fsync began after our commit
 	}
 	covers := e.committed.Load()
 	if err := e.flush(); err != nil {
-		return fmt.Errorf("sync store: %w", err)
+		e.broken = fmt.Errorf("sync store: %w", err) // the kernel may have dropped what it could not write: a later success proves nothing
+		return e.broken
 	}
 	e.synced = covers
 	return nil

@@ -124,8 +124,17 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		onto = last.Onto // on every head of this process: nobody may have seen the one that absorbed (rule 16)
 	}
 	gc := max(r.state.Floor.GC, min(j.gc, at))
-	var err error
+	var (
+		err   error
+		wrote bool
+	)
 	for _, p := range puts {
+		if older, err := t.older(r, p); err != nil {
+			return feed.Head{}, err
+		} else if older {
+			continue
+		}
+		wrote = true
 		at++
 		e := feed.Entry{Key: p.Record.Key(), Seq: at, Record: p.Record.Append(make([]byte, 0, recordRoom))}
 		if p.New {
@@ -137,7 +146,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 			return feed.Head{}, err
 		}
 	}
-	if len(puts) == 0 {
+	if !wrote {
 		at++ // every operation that changes the head takes a seq
 	}
 	if _, err := t.dropTombstones(r, gc, 0); err != nil {
@@ -153,6 +162,24 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	})
 	r.settle(h)
 	return h, nil
+}
+
+// older reports whether the feed holds a newer register than the one to be put: two writers may reach the
+// store in another order than they took their stamps.
+func (t *tx) older(r *row, p Put) (bool, error) {
+	reg, ok := p.Record.(record.Register)
+	if !ok || p.New {
+		return false, nil
+	}
+	h, err := t.get(r, reg.Key())
+	if err != nil || h == nil {
+		return false, err
+	}
+	rec, err := accept(r.state.Feed, h.Key, h.Record)
+	if err != nil {
+		return false, nil // not shown, so nothing is lost
+	}
+	return rec.(record.Register).Compare(reg) > 0, nil
 }
 
 func (r *row) settle(h feed.Head) {
@@ -389,18 +416,24 @@ func (s *Store) reseat(id feed.ID, pick func(e Row, twin []byte) []byte) error {
 // Rebase moves this device, with its own feeds, into another library: each gets a head signed for it.
 // Feeds of other devices must have been dropped before.
 func (s *Store) Rebase(library feed.LibraryID) error {
-	s.mu.Lock()
-	s.cfg.Library = library
-	s.mu.Unlock()
+	old := s.Library()
+	s.setLibrary(library)
 	for _, st := range s.States() {
 		if st.Feed.Device != s.cfg.Device {
 			continue
 		}
 		if _, err := s.commit(st.Feed, nil, jump{force: true}); err != nil {
+			s.setLibrary(old)
 			return fmt.Errorf("move to another library: %w", err)
 		}
 	}
 	return s.Sync()
+}
+
+func (s *Store) setLibrary(library feed.LibraryID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.Library = library
 }
 
 // Library returns the library whose heads are signed and accepted.
