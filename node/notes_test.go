@@ -27,6 +27,7 @@ func TestNotes(t *testing.T) {
 		b.noteFork(a.self, fork)
 	}
 	b.noteConverged(id, at) // the owner's word at that seq settles nothing
+	b.awaitEvent(eventlog.CatalogDiverged{})
 	var diverged eventlog.CatalogDiverged
 	if all := b.logged(diverged.Type()); len(all) != 1 || json.Unmarshal(all[0].Details, &diverged) != nil || diverged.Seq != at.Seq || diverged.Ours == diverged.Theirs {
 		t.Errorf("diverged: %+v, %+v", all, diverged)
