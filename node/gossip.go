@@ -170,7 +170,7 @@ func (n *Node) hearGossip(ctx context.Context, sub *pubsub.Subscription) {
 		}
 		seen, err := n.store.Observe(heads)
 		if errors.Is(err, feed.ErrSignature) {
-			n.accuse(g.author, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
+			n.accuse(g.author, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}, true)
 		} else if err != nil {
 			n.log.Warn("gossip not noted", "err", err)
 		}

@@ -19,6 +19,7 @@ import (
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/statebatch"
 	"peerdex/store"
 )
 
@@ -155,7 +156,7 @@ func (n *Node) noteDisconnected(s *session, err error) {
 // blame counts what a stream to or from a peer ended with: against the peer if it broke the protocol.
 func (n *Node) blame(d record.DeviceID, err error) {
 	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
-		n.accuse(d, fault)
+		n.accuse(d, fault, !errors.Is(err, statebatch.ErrOtherHistory))
 		return
 	}
 	n.countError(d, err)
@@ -242,8 +243,9 @@ func (n *Node) streamFailed(d record.DeviceID, err error) {
 }
 
 // accuse notes that a peer broke the protocol: counted, in the log once, and its session is ended. It is
-// dialed again after the usual backoff.
-func (n *Node) accuse(d record.DeviceID, fault *protocol.Error) {
+// dialed again after the usual backoff, or much later if it does so again and again. What an honest device
+// with a past that went backwards may do as well is no strike: the session goes on.
+func (n *Node) accuse(d record.DeviceID, fault *protocol.Error, strike bool) {
 	kind, reason := "protocol", "other"
 	switch fault.Code {
 	case protocol.CodeMismatch:
@@ -264,11 +266,14 @@ func (n *Node) accuse(d record.DeviceID, fault *protocol.Error) {
 	if p == nil {
 		return
 	}
-	if p.faults++; p.faults >= maxFaults {
+	if strike {
+		p.faults++
+	}
+	if p.faults >= maxFaults {
 		p.faults, p.shunned = 0, time.Now().Add(shunFor)
 		p.link.retryAt = p.shunned
 	}
-	if p.session != nil {
+	if strike && p.session != nil {
 		p.session.conn.Reset(fault.Code)
 	}
 }

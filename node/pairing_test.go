@@ -199,12 +199,12 @@ func TestShunned(t *testing.T) {
 	await(t, "a session", connected(a, b))
 	fault := &protocol.Error{Code: protocol.CodeMalformed, Detail: "rubbish"}
 	for range maxFaults - 1 {
-		a.accuse(b.self, fault)
+		a.accuse(b.self, fault, true)
 	}
 	if err := a.gate(protocol.BackfillProtocol)(b.self); err != nil {
 		t.Fatalf("shunned too early: %v", err)
 	}
-	a.accuse(b.self, fault)
+	a.accuse(b.self, fault, true)
 	for _, id := range []protocol.ID{protocol.SessionProtocol, protocol.StateBatchProtocol, protocol.BackfillProtocol} {
 		if err := a.gate(id)(b.self); !errors.Is(err, protocol.CodeBusy) {
 			t.Errorf("%s is let in: %v", id, err)

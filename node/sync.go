@@ -144,7 +144,7 @@ func (n *Node) observeHeads() error {
 				clear(p.heads)
 			}
 			n.mu.Unlock()
-			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()})
+			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}, true)
 			n.mu.Lock()
 			clear(n.peers[s.from].heads) // once is enough
 			n.mu.Unlock()

@@ -14,6 +14,10 @@ import (
 	"peerdex/store"
 )
 
+// ErrOtherHistory ends a push stream whose entries do not lead from what both sides held to a head that
+// its owner did sign: the owner lies, or was restored from a backup, or runs twice.
+var ErrOtherHistory = errors.New("owner's history is not the one held here")
+
 // ReceiverNotes is told what a receiver does.
 type ReceiverNotes interface {
 	PushReceived(from record.DeviceID, id feed.ID, entries int)
@@ -55,8 +59,9 @@ func (r *Receiver) Serve(conn *protocol.Conn) error {
 		if err != nil {
 			return err
 		}
-		if ack.Outcome == protocol.Mismatch { // both sides held the same before: the pusher is wrong, or lies
-			return &protocol.Error{Code: protocol.CodeMismatch, Detail: fmt.Sprintf("%d entries pushed to feed %v", len(b.Entries), ack.Feed)}
+		if ack.Outcome == protocol.Mismatch {
+			return fmt.Errorf("%w: %w", ErrOtherHistory,
+				&protocol.Error{Code: protocol.CodeMismatch, Detail: fmt.Sprintf("%d entries pushed to feed %v", len(b.Entries), ack.Feed)})
 		}
 		if err := conn.Send(ack); err != nil {
 			return err
