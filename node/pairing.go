@@ -306,16 +306,7 @@ func (n *Node) move(w protocol.Welcome) error {
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device's welcome does not make this one a member",
 			Cause: "no certificate for this device leads to the library's root key", Try: "ask for another invite"}
 	}
-	if err := n.home.saveLibrary(lib); err != nil {
-		return err
-	}
-	if err := n.store.Rebase(lib.id); err != nil {
-		return err
-	}
-	n.mu.Lock()
-	n.lib, n.root, n.set = lib, nil, member.Set{}
-	n.mu.Unlock()
-	if err := n.home.remove("root.key"); err != nil {
+	if err := n.enter(lib); err != nil {
 		return err
 	}
 	if err := n.introduce(); err != nil {
@@ -325,27 +316,50 @@ func (n *Node) move(w protocol.Welcome) error {
 	return n.refresh()
 }
 
+// enter exchanges the library for another. No refresh runs meanwhile: one that had begun with the old
+// certificates would end by writing them over the new ones.
+func (n *Node) enter(lib belonging) error {
+	n.refreshing.Lock()
+	defer n.refreshing.Unlock()
+	if err := n.home.saveLibrary(lib); err != nil {
+		return err
+	}
+	if err := n.store.Rebase(lib.id); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.lib, n.root, n.set = lib, nil, member.Set{}
+	n.mu.Unlock()
+	return n.home.remove("root.key")
+}
+
 // learnCerts takes certificates that a peer showed in its hello, so that members this device has not
 // heard of yet are let in before their feeds arrive.
 func (n *Node) learnCerts(raw [][]byte) error {
+	if !n.addCerts(raw) {
+		return nil
+	}
+	return n.refresh()
+}
+
+// addCerts reports whether certificates told something new.
+func (n *Node) addCerts(raw [][]byte) bool {
+	n.refreshing.Lock()
+	defer n.refreshing.Unlock()
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	certs := slices.Clone(n.lib.certs)
-	before := n.set
-	root := n.lib.root
-	n.mu.Unlock()
 	for _, b := range raw {
 		if c, err := member.Parse(b); err == nil {
 			certs = append(certs, c)
 		}
 	}
-	if set := member.Evaluate(root, certs); set.Equal(before) {
-		return nil
-	} else {
-		n.mu.Lock()
-		n.lib.certs = set.Certs()
-		n.mu.Unlock()
+	set := member.Evaluate(n.lib.root, certs)
+	if set.Equal(n.set) {
+		return false
 	}
-	return n.refresh()
+	n.lib.certs = set.Certs()
+	return true
 }
 
 // rememberAddr keeps where a peer was reached last, for the next start.
