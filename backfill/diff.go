@@ -235,6 +235,9 @@ func (w *walk) fetch(take func([]feed.Entry) error) error {
 			if err != nil {
 				return err
 			}
+			if len(page.Entries) == 0 && !page.Last {
+				return violation(protocol.CodeMalformed, "empty page before the last")
+			}
 			for _, e := range page.Entries {
 				ref := feed.Ref{Seq: e.Seq, Digest: e.Digest()}
 				if !want[ref] {

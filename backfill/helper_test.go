@@ -242,6 +242,9 @@ func serveCut(tb testing.TB, donor *party, cut int) func(*protocol.Conn, *protoc
 			if pages++; pages == cut {
 				c.Flush()
 				s.CloseWrite()
+				for _, err := c.Recv(); err == nil; { // a reset would take back what was sent
+					_, err = c.Recv()
+				}
 			}
 		}
 		srv := &Server{Store: donor.Store, Notes: n}

@@ -225,8 +225,15 @@ func (u *pulling) apply(c store.Change) error {
 	}
 	start := u.Now()
 	res, err := u.Store.Apply(c)
-	if errors.Is(err, kv.ErrTooBig) && len(c.Entries)+len(c.Remove) > 1 {
-		return u.split(c)
+	if errors.Is(err, kv.ErrTooBig) {
+		switch swept, serr := u.sweep(c); {
+		case serr != nil:
+			return serr
+		case swept:
+			return u.apply(c)
+		case len(c.Entries)+len(c.Remove) > 1:
+			return u.split(c)
+		}
 	}
 	if err != nil {
 		return forged(err)
@@ -236,13 +243,41 @@ func (u *pulling) apply(c store.Change) error {
 	return nil
 }
 
-// split applies a change that one transaction cannot hold in two: the feed is unsettled in between.
+// sweep drops ahead the tombstones that c would drop besides all else; false if there are none.
+func (u *pulling) sweep(c store.Change) (swept bool, err error) {
+	if c.Settle == nil || c.Settle.GC == 0 {
+		return false, nil
+	}
+	var at *feed.Cursor // before everything in c
+	if u.Route.Road == feed.RoadDelta {
+		at = u.cursor(c.Settle.Seq-1, 0)
+		if len(c.Entries) > 0 {
+			at.Seq = c.Entries[0].Seq - 1
+		}
+	}
+	for {
+		n, err := u.Store.Sweep(u.Feed, c.Settle.GC, at)
+		if err != nil || n == 0 {
+			return swept, err
+		}
+		swept = true
+	}
+}
+
+// split applies a change that one transaction cannot hold in two: the feed is unsettled in between. All is
+// put in before anything is taken out (rule 12).
 func (u *pulling) split(c store.Change) error {
 	first, second := c, c
-	first.Settle, first.Entries, first.Remove = nil, c.Entries[:len(c.Entries)/2], c.Remove[:len(c.Remove)/2]
-	second.Entries, second.Remove = c.Entries[len(first.Entries):], c.Remove[len(first.Remove):]
-	if n := len(first.Entries); u.Route.Road == feed.RoadDelta && n > 0 {
-		first.Cursor = u.cursor(first.Entries[n-1].Seq, 0)
+	first.Settle = nil
+	if len(c.Entries) > 0 {
+		n := max(1, len(c.Entries)/2)
+		first.Entries, first.Remove, second.Entries = c.Entries[:n], nil, c.Entries[n:]
+		if u.Route.Road == feed.RoadDelta {
+			first.Cursor = u.cursor(c.Entries[n-1].Seq, 0)
+		}
+	} else {
+		n := len(c.Remove) / 2
+		first.Remove, second.Remove = c.Remove[:n], c.Remove[n:]
 	}
 	if err := u.apply(first); err != nil {
 		return err
@@ -255,6 +290,11 @@ func (u *pulling) cursor(seq, high uint64) *feed.Cursor {
 	return &feed.Cursor{Seq: seq, GC: u.Head.GC, High: max(u.Head.Seq, high)}
 }
 
+// holdPages is how many full pages of a device feed are held back until the last has come: registers are
+// shown, and rescued under this device's signature, so what a relay made up must not get in even for a
+// moment. Ten pages are as much as one transaction takes; more is rare, and let in as it comes.
+const holdPages = 10
+
 // delta draws every entry after a position; the last page settles the feed, in the same transaction.
 func (u *pulling) delta(st feed.State) error {
 	if err := u.ask(&protocol.Delta{After: u.Route.From}, "delta"); err != nil {
@@ -264,6 +304,7 @@ func (u *pulling) delta(st feed.State) error {
 	if st.Cursor != nil {
 		high = st.Cursor.High
 	}
+	var entries []feed.Entry
 	for at := u.Route.From; ; {
 		page, err := u.page()
 		if err != nil {
@@ -275,19 +316,24 @@ func (u *pulling) delta(st feed.State) error {
 			}
 			at = e.Seq
 		}
+		entries = append(entries, page.Entries...)
 		if page.Last {
-			return u.apply(store.Change{Entries: page.Entries, Settle: &u.Head})
+			return u.apply(store.Change{Entries: entries, Settle: &u.Head})
 		}
 		if len(page.Entries) == 0 {
 			return violation(protocol.CodeMalformed, "empty page before the last")
+		}
+		if u.Feed.IsDevice() && len(entries) < holdPages*u.limit() {
+			continue
 		}
 		if mutant.Is("cursor_before") {
 			if err := u.apply(store.Change{Cursor: u.cursor(at, high)}); err != nil {
 				return err
 			}
 		}
-		if err := u.apply(store.Change{Entries: page.Entries, Cursor: u.cursor(at, high)}); err != nil {
+		if err := u.apply(store.Change{Entries: entries, Cursor: u.cursor(at, high)}); err != nil {
 			return err
 		}
+		entries = nil
 	}
 }

@@ -20,33 +20,28 @@ import (
 // least that any program with the same promises could take: the kernel's word of the file, one byte over
 // loopback and back, and on either side one small write made durable.
 func (b *bench) latency(ctx context.Context) error {
-	a, z, err := b.twoInStep(ctx, 1000)
+	p, err := b.twoInStep(ctx, 1000)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(a.home, "..", "shared")
-	device, err := a.self(ctx)
-	if err != nil {
-		return err
-	}
+	time.Sleep(2 * time.Second) // what joining leaves behind
 	var mid, high, rawMid, rawHigh, query []float64
 	for i := range b.runs {
 		note("latency: run %d of %d", i+1, b.runs)
 		var got, raw, asked []float64
 		for k := range b.samples {
 			time.Sleep(time.Duration(60+rand.IntN(60)) * time.Millisecond) // idle again
-			path := filepath.Join(dir, fmt.Sprintf("sample-%d-%d.txt", i, k))
+			path := filepath.Join(p.folders[0], fmt.Sprintf("sample-%d-%d.txt", i, k))
 			start := time.Now()
 			if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
 				return err
 			}
-			err := z.await(ctx, time.Millisecond, "it shows "+path, func() (bool, error) { return z.shows(ctx, device, path) })
-			if err != nil {
+			if err := p.shown(ctx, time.Millisecond, path); err != nil {
 				return err
 			}
 			got = append(got, ms(time.Since(start)))
 			start = time.Now()
-			if _, err := z.shows(ctx, device, path); err != nil {
+			if _, err := p.z.shows(ctx, p.device, path); err != nil {
 				return err
 			}
 			asked = append(asked, ms(time.Since(start)))
@@ -69,45 +64,55 @@ func (b *bench) latency(ctx context.Context) error {
 	b.table.add(figure{what: "p50 beside inotify, a loopback round trip and two fsyncs", unit: "ms", got: mid, peer: "raw p50", of: rawMid})
 	b.table.add(figure{what: "p99 beside the same", unit: "ms", got: high, peer: "raw p99", of: rawHigh})
 	b.table.add(figure{what: "of it the method's own: one query, besides up to 1 ms between two", unit: "ms", got: query})
-	return stopAll(ctx, a, z)
+	return p.stop(ctx)
 }
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 
-// twoInStep starts two peers that share one folder of A's with some files.
-func (b *bench) twoInStep(ctx context.Context, files int) (a, z *daemon, err error) {
+// pairing is two peers in step that share one folder of the first.
+type pairing struct {
+	a, z    *daemon
+	folders []string // of the shared one, itself first
+	device  string   // ID of a
+}
+
+// twoInStep starts two peers, the first with a folder of so many files.
+func (b *bench) twoInStep(ctx context.Context, files int) (p pairing, err error) {
 	base, err := b.fresh("two-")
 	if err != nil {
-		return nil, nil, err
+		return p, err
 	}
-	dir := filepath.Join(base, "shared")
-	if _, err := makeTree(dir, files, 2); err != nil {
-		return nil, nil, err
+	if p.folders, err = makeTree(filepath.Join(base, "shared"), files, 2); err != nil {
+		return p, err
 	}
 	var two [2]*daemon
 	for i, name := range []string{"a", "b"} {
 		port, err := freePort()
 		if err != nil {
-			return nil, nil, err
+			return p, err
 		}
 		if two[i], err = b.start(ctx, name, filepath.Join(base, name), port); err != nil {
-			return nil, nil, err
+			return p, err
 		}
 	}
-	a, z = two[0], two[1]
-	if _, err := a.client.AddLocation(ctx, node.AddRequest{Path: dir}, nil); err != nil {
-		return nil, nil, err
+	p.a, p.z = two[0], two[1]
+	if p.device, err = p.a.self(ctx); err != nil {
+		return p, err
 	}
-	return a, z, pair(ctx, a, z)
+	if _, err := p.a.client.AddLocation(ctx, node.AddRequest{Path: p.folders[0]}, nil); err != nil {
+		return p, err
+	}
+	return p, pair(ctx, p.a, p.z)
 }
 
-func stopAll(ctx context.Context, all ...*daemon) error {
-	for _, d := range all {
-		if err := d.stop(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+// stop ends both, the second first.
+func (p pairing) stop(ctx context.Context) error {
+	return errors.Join(p.z.stop(ctx), p.a.stop(ctx))
+}
+
+// shown waits until the second shows a path of the first.
+func (p pairing) shown(ctx context.Context, every time.Duration, path string) error {
+	return p.z.await(ctx, every, "it shows "+path, func() (bool, error) { return p.z.shows(ctx, p.device, path) })
 }
 
 // rawLatency takes, n times, from before a file is made until somebody who watches the folder has made a

@@ -41,8 +41,8 @@ var figures = []struct {
 }{
 	{"index", (*bench).index},
 	{"latency", (*bench).latency},
-	{"idle", (*bench).idling},
 	{"catchup", (*bench).catchUp},
+	{"idle", (*bench).idling},
 }
 
 func main() {

@@ -90,6 +90,6 @@ func machine(dir string) string {
 		}
 		release, _, _ = strings.Cut(release, "-")
 	}
-	return fmt.Sprintf("%d cores of %s, %s of memory, %s, Linux %s, %s, loopback; load before and after is not ours to know.",
+	return fmt.Sprintf("%d cores of %s, %s of memory, %s, Linux %s, %s, loopback.",
 		runtime.NumCPU(), model, ram, disk, release, runtime.Version())
 }

@@ -25,7 +25,6 @@ type faulty struct {
 	realDisk
 	mu     sync.Mutex
 	refuse map[string]error // by path: of listing it, or of looking at a name in it
-	moved  map[string]identity
 }
 
 func (d *faulty) set(path string, err error) {

@@ -23,16 +23,6 @@ func (p *peer) received() (total uint64, by map[string]uint64) {
 	return m.Operations.Received.Total, m.Operations.Received.By
 }
 
-// onlyLocation returns the id of the single location of the library.
-func onlyLocation(t testing.TB, p *peer) node.LocationView {
-	t.Helper()
-	all, err := p.client.Locations(t.Context())
-	if err != nil || len(all) != 1 {
-		t.Fatalf("locations: %v, %v", all, err)
-	}
-	return all[0]
-}
-
 // Renaming and moving a folder with 10,000 files is exactly one change on the other device, and everything
 // keeps its identity. A new file of an old name is another file.
 func TestRenameAndMoveIsOneChange(t *testing.T) {

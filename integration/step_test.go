@@ -43,7 +43,7 @@ func (c catalogue) wantListed(t *testing.T, device, dir string, peers ...*peer) 
 	children := map[string][]string{dir: nil}
 	for _, r := range c.rows {
 		if r.Kind == "dir" && strings.HasPrefix(r.Path, dir+"/") {
-			children[r.Path] = children[r.Path]
+			children[r.Path] = append(children[r.Path], nil...) // there, if empty
 		}
 		if strings.HasPrefix(r.Path, dir+"/") {
 			parent := filepath.Dir(r.Path)

@@ -23,6 +23,9 @@ const progressTick = 100 * time.Millisecond
 
 // AddLocation indexes a folder and returns when its first scan is durable.
 func (n *Node) AddLocation(ctx context.Context, req AddRequest, progress func(ScanProgress)) (ScanView, error) {
+	if err := n.awaitAsked(ctx); err != nil {
+		return ScanView{}, err
+	}
 	l, err := n.indexer.Add(ctx, req.Path, catalog.Options{Name: req.Name, Ignore: req.Ignore})
 	if err != nil {
 		return ScanView{}, addProblem(req, err)
@@ -144,6 +147,9 @@ func (n *Node) ownLocation(id string) (catalog.Location, error) {
 
 // RemoveLocation stops indexing a location of this device and drops its entries everywhere.
 func (n *Node) RemoveLocation(ctx context.Context, id string) (LocationView, error) {
+	if err := n.awaitAsked(ctx); err != nil {
+		return LocationView{}, err
+	}
 	loc, err := n.ownLocation(id)
 	if err != nil {
 		return LocationView{}, err
@@ -165,6 +171,17 @@ func (n *Node) RemoveLocation(ctx context.Context, id string) (LocationView, err
 		return was, err
 	}
 	return was, n.refresh()
+}
+
+// awaitAsked blocks until peers were asked what they hold of this device's past, where that is needed: a
+// store that was restored or wiped must not be written to before.
+func (n *Node) awaitAsked(ctx context.Context) error {
+	select {
+	case <-n.asked:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // lineAddrs is how many addresses an invite's line carries.
@@ -199,6 +216,9 @@ func (n *Node) Invite(_ context.Context, req InviteRequest) (InviteView, error) 
 func (n *Node) Join(ctx context.Context, req JoinRequest, progress func(JoinProgress)) error {
 	j, addrs, err := parseJoin(req)
 	if err != nil {
+		return err
+	}
+	if err := n.awaitAsked(ctx); err != nil {
 		return err
 	}
 	progress(JoinProgress{Stage: "dialing", Address: req.Addrs[0]})

@@ -40,13 +40,21 @@ type running struct {
 	stop func()
 }
 
+func loopback() []multiaddr.Multiaddr {
+	return []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}
+}
+
+func locationFeed(owner record.DeviceID, l record.LocationID) feed.ID {
+	return feed.ID{Device: owner, Location: l}
+}
+
 // ports are the addresses of homes that ran before.
 var ports sync.Map
 
 // start opens and runs the node of a home folder, on loopback.
 func start(tb testing.TB, home, name string) *running {
 	tb.Helper()
-	addr := multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")
+	addr := loopback()[0]
 	if at, ok := ports.Load(home); ok { // where others remember it
 		addr = at.(multiaddr.Multiaddr)
 	}
@@ -78,8 +86,8 @@ func start(tb testing.TB, home, name string) *running {
 	return r
 }
 
-// until waits for a condition.
-func until(tb testing.TB, what string, cond func() bool) {
+// await waits for a condition.
+func await(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	for end := time.Now().Add(patience); !cond(); {
 		if time.Now().After(end) {
@@ -162,7 +170,7 @@ func (r *running) logged(types ...eventlog.Type) []eventlog.Event {
 func (r *running) awaitEvent(d eventlog.Detail) eventlog.Event {
 	r.tb.Helper()
 	var all []eventlog.Event
-	until(r.tb, "event "+string(d.Type()), func() bool { all = r.logged(d.Type()); return len(all) > 0 })
+	await(r.tb, "event "+string(d.Type()), func() bool { all = r.logged(d.Type()); return len(all) > 0 })
 	if err := json.Unmarshal(all[0].Details, &d); err != nil && !json.Valid(all[0].Details) {
 		r.tb.Fatal(err)
 	}
@@ -219,7 +227,7 @@ func pair(tb testing.TB) (a, b *running, home, folder string, loc record.Locatio
 	loc = a.index(folder)
 	b = start(tb, filepath.Join(tb.TempDir(), "b"), "b")
 	b.joins(a)
-	until(tb, "both in step", inStep(a, b))
+	await(tb, "both in step", inStep(a, b))
 	return a, b, home, folder, loc
 }
 
@@ -248,8 +256,8 @@ func TestStoreRolledBack(t *testing.T) {
 			second := t.TempDir()
 			touch(t, second, "three")
 			more := a.index(second)
-			until(t, "the second file at B", func() bool { return slices.Contains(b.names(self, loc), "two") })
-			until(t, "both in step", inStep(a, b))
+			await(t, "the second file at B", func() bool { return slices.Contains(b.names(self, loc), "two") })
+			await(t, "both in step", inStep(a, b))
 			before, _ := b.store.State(feed.ID{Device: self})
 			a.stop()
 			if wiped {
@@ -273,7 +281,7 @@ func TestStoreRolledBack(t *testing.T) {
 					}
 				}
 			}()
-			until(t, "A in step with B again", func() bool {
+			await(t, "A in step with B again", func() bool {
 				return slices.Equal(a.names(self, loc), []string{"one", "two"}) && slices.Equal(a.names(self, more), []string{"three"}) && inStep(a, b)()
 			})
 			var d eventlog.FeedRolledBack
@@ -312,7 +320,7 @@ func TestRemovedLocationIsNotARollback(t *testing.T) {
 	if _, err := a.RemoveLocation(t.Context(), loc.String()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "B forgets the location", func() bool {
+	await(t, "B forgets the location", func() bool {
 		_, held := b.store.State(feed.ID{Device: a.self, Location: loc})
 		return !held && !b.follows(feed.ID{Device: a.self, Location: loc})
 	})
@@ -320,7 +328,7 @@ func TestRemovedLocationIsNotARollback(t *testing.T) {
 	if a = start(t, home, "a"); a.store.RolledBack() {
 		t.Error("the store takes itself for rolled back")
 	}
-	until(t, "both in step", inStep(a, b))
+	await(t, "both in step", inStep(a, b))
 }
 
 // The whole home is copied while nobody runs, and both copies run. One sees that the other signs onto its
@@ -334,7 +342,7 @@ func TestClone(t *testing.T) {
 	a = start(t, home, "first")
 	c := start(t, clone, "second")
 	touch(t, folder, "two")
-	until(t, "one of them freezes", func() bool { return a.store.Frozen() || c.store.Frozen() })
+	await(t, "one of them freezes", func() bool { return a.store.Frozen() || c.store.Frozen() })
 	frozen, where := a, home
 	if c.store.Frozen() {
 		frozen, where = c, clone
@@ -346,7 +354,7 @@ func TestClone(t *testing.T) {
 	other := t.TempDir()
 	touch(t, other, "of b")
 	l := b.index(other)
-	until(t, "the frozen one hears of B's file", func() bool { return slices.Equal(frozen.names(b.self, l), []string{"of b"}) })
+	await(t, "the frozen one hears of B's file", func() bool { return slices.Equal(frozen.names(b.self, l), []string{"of b"}) })
 	s, err := frozen.Status(t.Context())
 	if err != nil || len(s.Attention) == 0 || s.Attention[0].Severity != "problem" {
 		t.Errorf("attention %+v, %v", s.Attention, err)
@@ -356,8 +364,8 @@ func TestClone(t *testing.T) {
 	if !again.store.Frozen() {
 		t.Error("thawed by a restart")
 	}
-	until(t, "the frozen one is connected again", connected(again, b))
+	await(t, "the frozen one is connected again", connected(again, b))
 	touch(t, other, "more")
-	until(t, "the frozen one follows", func() bool { return slices.Equal(again.names(b.self, l), []string{"more", "of b"}) })
+	await(t, "the frozen one follows", func() bool { return slices.Equal(again.names(b.self, l), []string{"more", "of b"}) })
 	_, _ = self, loc
 }

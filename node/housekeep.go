@@ -35,7 +35,7 @@ func (n *Node) keepUp(ctx context.Context) error {
 	defer cancel()
 	again := time.NewTicker(refreshEvery)
 	defer again.Stop()
-	var seen map[feed.ID]uint64
+	var seen map[feed.ID]place
 	for {
 		now := n.deviceFeeds()
 		if !maps.Equal(seen, now) || n.strayed() {
@@ -70,17 +70,25 @@ func (n *Node) strayed() bool {
 }
 
 // deviceFeeds returns how far each device feed is: registers change only with one of them.
-func (n *Node) deviceFeeds() map[feed.ID]uint64 {
-	out := map[feed.ID]uint64{}
+func (n *Node) deviceFeeds() map[feed.ID]place {
+	out := map[feed.ID]place{}
 	for _, st := range n.store.States() {
-		if st.Feed.IsDevice() {
-			out[st.Feed] = st.Count<<32 ^ st.Floor.Seq
-			if st.Cursor != nil {
-				out[st.Feed] ^= st.Cursor.Seq << 16
-			}
+		if !st.Feed.IsDevice() {
+			continue
 		}
+		at := place{settled: st.Settled != nil, seq: st.Floor.Seq, count: st.Count}
+		if st.Cursor != nil {
+			at.cursor = st.Cursor.Seq
+		}
+		out[st.Feed] = at
 	}
 	return out
+}
+
+// place is how far a feed is, as far as its registers depend on it.
+type place struct {
+	settled            bool
+	seq, count, cursor uint64
 }
 
 // housekeep measures, publishes changed addresses, closes the pairing window, deletes what was dropped
@@ -182,7 +190,7 @@ func (n *Node) reviewOrphans(now time.Time) error {
 		case now.Sub(since) >= orphanAfter && below:
 			n.orphans[st.Feed] = true
 			n.wake()
-		case now.Sub(since) >= orphanAfter:
+		case now.Sub(since) >= orphanAfter && st.Feed.IsDevice(): // rows of a location stay, incomplete
 			alone = append(alone, st)
 		}
 	}

@@ -35,6 +35,11 @@ func (n *Node) found() belonging {
 func (n *Node) refresh() error {
 	n.refreshing.Lock()
 	defer n.refreshing.Unlock()
+	return n.reread()
+}
+
+// reread is refresh; n.refreshing is held.
+func (n *Node) reread() error {
 	held := n.store.States()
 	n.mu.Lock()
 	certs := slices.Clone(n.lib.certs)
@@ -67,6 +72,11 @@ func (n *Node) refresh() error {
 	}
 	n.mu.Lock()
 	grown := !slices.EqualFunc(n.set.Certs(), set.Certs(), func(a, b member.Cert) bool { return a == b })
+	for _, d := range n.set.Members() {
+		if set.Role(d) == 0 {
+			n.metrics.DeviceForgotten(d.Short())
+		}
+	}
 	n.set, n.follow = set, follow
 	now := time.Now()
 	for _, d := range set.Members() {

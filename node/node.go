@@ -420,7 +420,12 @@ func (n *Node) index(ctx context.Context) error {
 		if !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
 			return err
 		}
-		if !wait(ctx, measureEvery) { // the disk may get room again; a frozen identity only a person can mend
+		if errors.Is(err, store.ErrFrozen) { // only a person can mend that
+			<-ctx.Done()
+		}
+		for errors.Is(n.store.Room(), store.ErrNoSpace) && wait(ctx, measureEvery) {
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 	}

@@ -387,7 +387,7 @@ func (n *Node) notePullEnded(p *pulling, refused map[feed.ID]error, err error, r
 		}
 		n.metrics.Retried(result)
 	}
-	if err == nil {
+	if err == nil && len(refused) < len(p.feeds) {
 		n.metrics.LastSync(p.donor.Short(), time.Now())
 	}
 	n.blame(p.donor, err)

@@ -99,7 +99,7 @@ func (n *Node) reviewInvites(now time.Time) (time.Duration, error) {
 		switch {
 		case now.After(inv.Expires.Add(inviteTTL)): // kept a while to say "expired" instead of "unknown"
 			stale = append(stale, name)
-		case inv.Expires.After(open):
+		case inv.Expires.Add(inviteTTL).After(open):
 			open = inv.Expires.Add(inviteTTL)
 		}
 		return nil
@@ -285,6 +285,11 @@ func (n *Node) mayJoin(j protocol.Join) error {
 		return &Problem{Code: CodeConflict, Message: "cannot join: this device belongs to a library with other devices",
 			Cause: fmt.Sprintf("it has %d other members, and a device is in one library at a time", len(n.set.Members())-1),
 			Try:   "invite the other device from here with `peer invite`, or start this one with another --home"}
+	case n.store.Frozen():
+		return &Problem{Code: CodeConflict, Message: "cannot join: this device's identity is in use twice",
+			Cause: store.ErrFrozen.Error(), Try: "start with another --home, and stop the copy"}
+	case n.store.Room() != nil:
+		return &Problem{Code: CodeConflict, Message: "cannot join: the disk is almost full", Cause: n.store.Room().Error(), Try: "make room, then join again"}
 	case j.Secret.IsZero():
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the join line has no secret",
 			Cause: "an address alone does not admit a device", Try: "on the other device run `peer invite` and paste the whole line, in quotes"}
@@ -336,30 +341,26 @@ func (n *Node) enter(lib belonging) error {
 // learnCerts takes certificates that a peer showed in its hello, so that members this device has not
 // heard of yet are let in before their feeds arrive.
 func (n *Node) learnCerts(raw [][]byte) error {
-	if !n.addCerts(raw) {
-		return nil
-	}
-	return n.refresh()
-}
-
-// addCerts reports whether certificates told something new.
-func (n *Node) addCerts(raw [][]byte) bool {
-	n.refreshing.Lock()
+	n.refreshing.Lock() // nobody else reads and writes the certificates meanwhile
 	defer n.refreshing.Unlock()
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	certs := slices.Clone(n.lib.certs)
+	before := n.set
+	root := n.lib.root
+	n.mu.Unlock()
 	for _, b := range raw {
 		if c, err := member.Parse(b); err == nil {
 			certs = append(certs, c)
 		}
 	}
-	set := member.Evaluate(n.lib.root, certs)
-	if set.Equal(n.set) {
-		return false
+	set := member.Evaluate(root, certs)
+	if set.Equal(before) {
+		return nil
 	}
+	n.mu.Lock()
 	n.lib.certs = set.Certs()
-	return true
+	n.mu.Unlock()
+	return n.reread()
 }
 
 // rememberAddr keeps where a peer was reached last, for the next start.

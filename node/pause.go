@@ -7,13 +7,13 @@ import (
 	"peerdex/record"
 )
 
-// pause is what a person has stopped. Node.mu guards it.
+// pause is what a person has stopped: sync as a whole, or with one device. Node.mu guards it.
 type pause struct {
 	all   bool
 	until time.Time // zero: until resumed
 }
 
-// active reports whether sync as a whole is paused.
+// active reports whether it is paused.
 func (p pause) active(now time.Time) bool {
 	return p.all && (p.until.IsZero() || now.Before(p.until))
 }
@@ -39,8 +39,8 @@ func (n *Node) pauseReason(now time.Time) string {
 
 // pausedFor reports whether sync with one device is paused; n.mu is held.
 func (n *Node) pausedFor(d record.DeviceID) bool {
-	p := n.peers[d]
-	return n.pauseReason(time.Now()) != "" || p != nil && p.paused
+	p, now := n.peers[d], time.Now()
+	return n.pauseReason(now) != "" || p != nil && p.paused.active(now)
 }
 
 // setPause pauses one device, or with none all, and ends what is under way.
@@ -49,7 +49,7 @@ func (n *Node) setPause(d *record.DeviceID, until time.Time) {
 	if d == nil {
 		n.paused = pause{all: true, until: until}
 	} else if p := n.peers[*d]; p != nil {
-		p.paused = true
+		p.paused = pause{all: true, until: until}
 	}
 	for _, p := range n.peers {
 		if p.session != nil && n.pausedFor(p.id) && p.session.stopPush != nil {
@@ -73,7 +73,7 @@ func (n *Node) resume(d *record.DeviceID) {
 	}
 	for _, p := range n.peers {
 		if d == nil || p.id == *d {
-			p.paused = false
+			p.paused = pause{}
 			p.link.kick()
 			n.dialSoon()
 		}
@@ -87,7 +87,7 @@ func (n *Node) resume(d *record.DeviceID) {
 func (n *Node) pausedNames() []string {
 	out := []string{}
 	for _, p := range n.peers {
-		if p.paused {
+		if p.paused.active(time.Now()) {
 			out = append(out, n.nameOf(p.id))
 		}
 	}

@@ -30,11 +30,10 @@ type peer struct {
 	told              bool // it has sent all its heads in this session
 	activeSyncs       int
 	seen              time.Time
-	lastSync          time.Time
 	rtt               time.Duration
 	offset            time.Duration
 	failedPull        time.Time
-	paused            bool
+	paused            pause
 	address           string
 	absorb            map[feed.ID]bool // own feeds to take back from it
 	faults            int              // violations of the protocol since it was last shunned

@@ -228,6 +228,11 @@ func (n *Node) noteApplyError(from record.DeviceID, err error) {
 	if errors.As(err, &fault) || errors.Is(err, store.ErrMismatch) || errors.Is(err, store.ErrStale) {
 		return
 	}
+	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, kv.ErrClosed) {
+		n.events.Add(eventlog.StoreError{Op: "apply", Code: reasonCode(err), Message: err.Error()}, eventlog.Peer(idText(from)))
+		n.metrics.Error("database", from.Short(), err.Error(), time.Now())
+		return
+	}
 	n.events.Add(eventlog.ApplyFailed{Op: "apply", Code: reasonCode(err), Message: err.Error()}, eventlog.Peer(idText(from)))
 	n.metrics.Error("apply", from.Short(), err.Error(), time.Now())
 }

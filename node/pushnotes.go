@@ -49,10 +49,10 @@ func modelsOf(id feed.ID, entries []feed.Entry) map[string]int {
 
 func (n pushNotes) Acked(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, outcome protocol.Outcome, d time.Duration) {
 	switch outcome {
-	case protocol.Applied, protocol.Known:
-		n.metrics.BroadcastAcked(d)
-	default:
+	case protocol.Mismatch, protocol.Rejected:
 		n.metrics.BroadcastFailed(to.Short(), outcome.String())
+	default: // delivered and answered; what it could not take at once it pulls
+		n.metrics.BroadcastAcked(d)
 	}
 	n.events.AddBatch(eventlog.Tally{
 		Type: eventlog.BroadcastAcked{}.Type(), Peer: idText(to), Session: eventlog.ID(session), Reason: broadcastKind(id),

@@ -147,7 +147,7 @@ func (n *Node) viewPeer(v *DeviceView, p *peer, states map[feed.ID]feed.State) {
 	v.OS, v.Version = p.os, p.version
 	v.Link, v.Online, v.Seen = p.link.state, p.session != nil, p.seen
 	v.RTT, v.ClockOffset = metrics.Seconds(p.rtt), metrics.Seconds(p.offset)
-	v.Paused, v.Failures, v.LastError = p.paused, p.link.failures, p.link.lastErr
+	v.Paused, v.Failures, v.LastError = p.paused.active(time.Now()), p.link.failures, p.link.lastErr
 	if p.session != nil {
 		v.Address = p.address
 	}

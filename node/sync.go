@@ -25,6 +25,7 @@ type pulling struct {
 	now        feedPull
 	again      bool // some of it was tried before
 	feeds      []feed.ID
+	floors     map[feed.ID]feed.Head // of each when it began
 	started    time.Time
 	why        string
 	cancel     context.CancelFunc
@@ -101,8 +102,14 @@ func (n *Node) nextLook(now time.Time) time.Duration {
 			next = min(next, r.at.Sub(now))
 		}
 	}
-	if n.paused.active(now) && !n.paused.until.IsZero() {
-		next = min(next, n.paused.until.Sub(now))
+	pauses := []pause{n.paused}
+	for _, p := range n.peers {
+		pauses = append(pauses, p.paused)
+	}
+	for _, p := range pauses {
+		if p.active(now) && !p.until.IsZero() {
+			next = min(next, p.until.Sub(now))
+		}
 	}
 	return max(next, time.Millisecond)
 }
@@ -188,7 +195,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	}
 	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
-			if n.follow[id] && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+			if n.follow[id] && !n.pausedFor(d) && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
 				byDonor[d] = append(byDonor[d], id)
 			}
 		}
@@ -201,9 +208,11 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		slices.SortFunc(feeds, feed.ID.Compare) // device feeds sort before the location feeds they tell of
 		p := &pulling{
 			id: protocol.NewSessionID(), donor: c.Device, feeds: feeds, started: now,
-			kind: n.kindOf(feeds), total: n.lag(feeds, c.Device),
+			kind: n.kindOf(feeds), total: n.lag(feeds, c.Device), floors: map[feed.ID]feed.Head{},
 		}
 		for _, id := range feeds {
+			st, _ := n.store.State(id)
+			p.floors[id] = st.Floor
 			p.again = p.again || n.retries[retryKey{c.Device, id}].failures > 0
 		}
 		p.why = reasonOf(c, now)
@@ -305,6 +314,9 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	defer cancel()
 	n.mu.Lock()
 	p.cancel = cancel
+	if n.pausedFor(p.donor) { // since it was chosen
+		cancel()
+	}
 	n.mu.Unlock()
 	refused, err := n.pullFrom(ctx, p)
 	now := time.Now()
@@ -318,6 +330,9 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 			r.failures++
 			r.at = now.Add(min(firstPullRetry<<min(r.failures-1, 10), lastPullRetry))
 			n.retries[k] = r
+		} else if st, _ := n.store.State(id); id.Device != n.self && st.Floor == p.floors[id] && n.canServe(p.donor, st) {
+			// It has told a head that it does not serve. Without a wait it would be asked again at once.
+			n.retries[k] = retry{at: now.Add(lastPullRetry), failures: n.retries[k].failures + 1}
 		} else {
 			delete(n.retries, k)
 			if peer != nil {
@@ -329,7 +344,6 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		peer.failedPull = now
 	}
 	if peer != nil && err == nil {
-		peer.lastSync = now
 	}
 	waiting := len(n.retries)
 	n.mu.Unlock()

@@ -21,7 +21,7 @@ func hello(name string, comp ...protocol.Compression) protocol.Hello {
 }
 
 // greet runs both sides of a greeting over a stream that is left open, and returns what they got.
-func greet(t *testing.T, ours, theirs protocol.Hello, skew time.Duration) (gi, ga protocol.Greeting, ei, ea error, ci, ca *protocol.Conn) {
+func greet(t *testing.T, ours, theirs protocol.Hello, skew time.Duration) (gi, ga protocol.Greeting, ci, ca *protocol.Conn, ei, ea error) {
 	t.Helper()
 	a, b := protocoltest.Pipe()
 	ci, ca = protocol.NewConn(a, protocol.ConnConfig{}), protocol.NewConn(b, protocol.ConnConfig{})
@@ -45,7 +45,7 @@ func greet(t *testing.T, ours, theirs protocol.Hello, skew time.Duration) (gi, g
 func TestGreeting(t *testing.T) {
 	ours, theirs := hello("laptop", protocol.S2, protocol.Zstd), hello("nas", protocol.Zstd, protocol.S2)
 	ours.Session, ours.MaxVersion = protocol.NewSessionID(), 3
-	gi, ga, ei, ea, ci, ca := greet(t, ours, theirs, time.Hour)
+	gi, ga, ci, ca, ei, ea := greet(t, ours, theirs, time.Hour)
 	if ei != nil || ea != nil {
 		t.Fatal(ei, ea)
 	}
@@ -127,7 +127,7 @@ func TestVersionsThatDoNotMeet(t *testing.T) {
 	ours, theirs := hello("laptop"), hello("nas")
 	ours.Session = protocol.NewSessionID()
 	theirs.MinVersion, theirs.MaxVersion = 3, 9
-	_, _, ei, ea, _, _ := greet(t, ours, theirs, 0)
+	_, _, _, _, ei, ea := greet(t, ours, theirs, 0)
 	i, ok := errors.AsType[*protocol.VersionError](ei)
 	if !ok || *i != (protocol.VersionError{OursMin: 1, OursMax: 2, TheirsMin: 3, TheirsMax: 9}) || !errors.Is(ei, protocol.CodeVersion) {
 		t.Errorf("initiator: %v", ei)
@@ -142,7 +142,7 @@ func TestOtherLibrary(t *testing.T) {
 	ours, theirs := hello("laptop"), hello("nas")
 	ours.Session = protocol.NewSessionID()
 	theirs.Library[0] = 1
-	_, _, ei, ea, _, _ := greet(t, ours, theirs, 0)
+	_, _, _, _, ei, ea := greet(t, ours, theirs, 0)
 	if e, ok := errors.AsType[*protocol.Error](ei); !ok || e.Code != protocol.CodeLibrary || !e.Remote {
 		t.Errorf("initiator: %v", ei)
 	}

@@ -10,6 +10,9 @@ import (
 // sees the new head.
 const Limit = 1000
 
+// far is how many seqs a peer may lack, by its own word, and still be pushed to.
+const far = 16
+
 // plan says whether the entries after held lead a peer settled there to own, in one push.
 func plan(held feed.Head, own feed.State) bool {
 	return own.Settled != nil && feed.Continues(held, *own.Settled) && own.Settled.Seq-held.Seq <= Limit

@@ -45,10 +45,16 @@ func NewSender(cfg SenderConfig) *Sender {
 	return &Sender{SenderConfig: cfg, held: map[feed.ID]feed.Head{}, moved: make(chan struct{}, 1)}
 }
 
-// Holds notes where the peer says it is settled on one of this device's feeds: genesis if nowhere.
+// Holds notes where the peer says it is settled on one of this device's feeds: genesis if nowhere. A peer
+// that is far behind knows that by this device's heads and pulls: a push would bring it all a second time.
 func (s *Sender) Holds(h feed.Head) {
+	st, _ := s.Store.State(h.Feed)
 	s.mu.Lock()
-	s.held[h.Feed] = h
+	if st.Settled != nil && st.Settled.Seq > h.Seq+far {
+		delete(s.held, h.Feed)
+	} else {
+		s.held[h.Feed] = h
+	}
 	s.mu.Unlock()
 	select {
 	case s.moved <- struct{}{}:
@@ -115,6 +121,9 @@ func (s *Sender) Push(conn *protocol.Conn, id feed.ID, held feed.Head) error {
 	s.Notes.Pushed(s.Peer, s.Session, id, batch.Entries)
 	ack, err := exchange(conn, batch)
 	if err != nil {
+		s.mu.Lock()
+		delete(s.held, id) // not again before the peer has shown where it is
+		s.mu.Unlock()
 		s.Notes.PushFailed(s.Peer, s.Session, id, len(batch.Entries), err)
 		return fmt.Errorf("push feed %v: %w", id, err)
 	}

@@ -262,6 +262,39 @@ func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	return t.lost(r, h, nil)
 }
 
+// sweepMost is how many tombstones one transaction of Sweep drops: each takes four keys.
+const sweepMost = 2000
+
+// Sweep drops some tombstones with a seq up to gc of another device's feed, where a Change that settles
+// there would be too big with all of them, and returns how many. The feed is unsettled then, at cursor.
+func (s *Store) Sweep(id feed.ID, gc uint64, cursor *feed.Cursor) (dropped int, err error) {
+	if id.Device == s.cfg.Device {
+		return 0, fmt.Errorf("sweep feed %v: %w", id, ErrNotOwner)
+	}
+	for most := sweepMost; ; most /= 2 {
+		err = s.update(func(t *tx) error {
+			r, err := t.row(id)
+			if err != nil {
+				return err
+			}
+			if dropped, err = t.dropTombstones(r, gc, most); err != nil || dropped == 0 {
+				t.rows = map[feed.ID]*row{} // nothing to write
+				return err
+			}
+			r.state.Settled, r.state.Cursor = nil, cursor
+			_, err = t.root(r, r.state.Best.Seq)
+			return err
+		})
+		if !errors.Is(err, kv.ErrTooBig) || most == 1 {
+			break
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sweep feed %v: %w", id, err)
+	}
+	return dropped, nil
+}
+
 // lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
 func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
 	if old == nil || !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
@@ -317,7 +350,7 @@ func (t *tx) settle(r *row, c Change) error {
 		return err
 	}
 	if !mutant.Is("gc_not_dropped") {
-		if err := t.dropTombstones(r, c.Settle.GC); err != nil {
+		if _, err := t.dropTombstones(r, c.Settle.GC, 0); err != nil {
 			return err
 		}
 	}
@@ -339,7 +372,7 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 	if len(rescue) == 0 {
 		return nil
 	}
-	if stamp == 0 {
+	if t.s.Frozen() {
 		for _, reg := range rescue {
 			v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
 			sum := sha256.Sum256(v)
@@ -446,8 +479,8 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 	return out, nil
 }
 
-// Orphan settles a feed that nobody alive is settled at at genesis: its entries are taken out, its
-// registers rescued (rule 17).
+// Orphan settles a device feed that nobody alive is settled at at genesis: its registers are taken out and
+// rescued, in as many transactions as that takes (rule 17). within is called in the last of them.
 func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, error) {
 	var all []feed.Entry
 	err := s.Entries(id, func(r Row) error {
@@ -457,5 +490,20 @@ func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, e
 	if err != nil && !errors.Is(err, ErrUnknownFeed) {
 		return Result{}, err
 	}
-	return s.Apply(Change{Feed: id, Remove: all, Settle: &feed.Head{Feed: id}, Orphaned: true, Within: within})
+	for most := sweepMost; ; {
+		n := min(most, len(all))
+		c := Change{Feed: id, Remove: all[:n], Orphaned: true}
+		if n == len(all) {
+			c.Settle, c.Within = &feed.Head{Feed: id}, within
+		}
+		res, err := s.Apply(c)
+		switch {
+		case errors.Is(err, kv.ErrTooBig) && most > 1:
+			most /= 2
+		case err != nil || n == len(all):
+			return res, err
+		default:
+			all = all[n:]
+		}
+	}
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,7 @@ const (
 	memTable  = 32 << 20  // bytes; a transaction may hold 15% of it
 	cacheSize = 32 << 20  // bytes of decompressed blocks
 	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
+	memSuffix = ".mem"    // of the log beside each memtable
 	maxKey    = 2 << 10   // bytes of a key: MaxName and what stands around it, with room
 	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables; small facts and events may use half of it
 )
@@ -46,6 +49,7 @@ type engine struct {
 	committed atomic.Uint64 // transactions so far
 	syncing   sync.Mutex    // guards synced and lets waiters share one fsync
 	synced    uint64
+	broken    error // of the first fsync that failed; also guarded by syncing
 }
 
 func openBadger(dir string, log *slog.Logger) (*engine, error) {
@@ -142,14 +146,56 @@ func (e *engine) Sync() error {
 	want := e.committed.Load()
 	e.syncing.Lock()
 	defer e.syncing.Unlock()
+	if e.broken != nil {
+		return e.broken
+	}
 	if e.synced >= want {
 		return nil // somebody's fsync began after our commit
 	}
 	covers := e.committed.Load()
-	if err := e.db.Sync(); err != nil {
-		return fmt.Errorf("sync store: %w", err)
+	if err := e.flush(); err != nil {
+		e.broken = fmt.Errorf("sync store: %w", err) // the kernel may have dropped what it could not write: a later success proves nothing
+		return e.broken
 	}
 	e.synced = covers
+	return nil
+}
+
+// flush makes the logs durable. A full memtable is replaced by a writer, so none runs while Badger looks which
+// one is in use.
+func (e *engine) flush() error {
+	e.write.Lock()
+	err := e.db.Sync()
+	e.write.Unlock()
+	return errors.Join(err, syncFull(e.dir))
+}
+
+// syncFull makes the logs of memtables durable that are full and wait to become tables: Badger's own Sync
+// covers the one alone that is being written. It comes after that Sync: a memtable that fills up in between
+// was covered by it.
+func syncFull(dir string) error {
+	names, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		return err
+	}
+	var logs []string
+	for _, e := range names {
+		if strings.HasSuffix(e.Name(), memSuffix) {
+			logs = append(logs, filepath.Join(dir, e.Name()))
+		}
+	}
+	for _, name := range logs[:max(len(logs)-1, 0)] { // the last is being written
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a table by now, which was made durable first
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -67,17 +67,18 @@ func (m *MarkerFile) Load() (best MarkerState, err error) {
 
 // Save writes the older slot and fsyncs.
 func (m *MarkerFile) Save(st MarkerState) error {
-	m.turn++
-	b := encodeMarker(m.turn, st)
+	turn := m.turn + 1 // taken only once it is durable: until then the other slot is the good one
+	b := encodeMarker(turn, st)
 	if len(b) > markerSlot {
 		return fmt.Errorf("marker of %d bytes, room for %d", len(b), markerSlot)
 	}
-	if _, err := m.f.WriteAt(b, int64(m.turn%2)*markerSlot); err != nil {
+	if _, err := m.f.WriteAt(b, int64(turn%2)*markerSlot); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}
 	if err := m.f.Sync(); err != nil {
 		return fmt.Errorf("sync marker: %w", err)
 	}
+	m.turn = turn
 	return nil
 }
 

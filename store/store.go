@@ -202,6 +202,7 @@ func (s *Store) Sync() error {
 	s.mu.Unlock()
 	start := s.cfg.Now()
 	if err := s.eng.Sync(); err != nil {
+		s.soil() // whoever runs the node must hear of it too
 		return err
 	}
 	if !pending {
@@ -370,12 +371,17 @@ func (s *Store) Frozen() bool {
 
 // Freeze stops all writing of own feeds, for good, because this identity is alive twice (rule 16).
 func (s *Store) Freeze() error {
-	if err := s.eng.Update(func(tx kv.Tx) error { return tx.Set(localKey("frozen"), []byte{1}) }); err != nil {
+	s.writing.Lock() // a transaction that began before must not write after
+	err := s.eng.Update(func(tx kv.Tx) error { return tx.Set(localKey("frozen"), []byte{1}) })
+	if err == nil {
+		s.mu.Lock()
+		s.frozen = true
+		s.mu.Unlock()
+	}
+	s.writing.Unlock()
+	if err != nil {
 		return fmt.Errorf("freeze own feeds: %w", err)
 	}
-	s.mu.Lock()
-	s.frozen = true
-	s.mu.Unlock()
 	return s.Sync()
 }
 

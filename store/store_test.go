@@ -297,6 +297,8 @@ type counted struct {
 
 func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
 
+func deviceFeed(d *device) feed.ID { return feed.ID{Device: d.id} }
+
 // Two devices write one shared field apart. Whoever hears of the other counts one conflict, settled by the
 // later stamp, and both see the same winner.
 func TestConflictIsCounted(t *testing.T) {

@@ -22,7 +22,7 @@ var mutants = []string{
 // mustCatch is how many of them the invariants have to notice.
 const mustCatch = 15
 
-const mutantSeeds = 400 // a mutant that so many seeds do not notice is not caught
+const mutantSeeds = 250 // a mutant that so many seeds do not notice is not caught
 
 // SIM_MUTANT breaks one rule for the other tests: Replay shows what it does to a seed.
 func init() { mutant.Break(os.Getenv("SIM_MUTANT")) }

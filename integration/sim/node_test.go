@@ -37,6 +37,7 @@ type node struct {
 	down    bool // between a crash and the next start
 	broken  bool // a sync failed: it must crash
 	rescan  bool // the indexer has to look
+	tender  bool // something was just rescued here: a good moment for a crash
 	st      *store.Store
 	clock   *hlc.Clock
 	boot    uint64
@@ -65,7 +66,7 @@ func (n *node) start(eng *memory.Engine) {
 	w := n.w
 	w.boots++
 	n.boot = w.boots
-	n.down, n.broken, n.syncFails = false, false, false
+	n.down, n.broken, n.syncFails, n.tender = false, false, false, false
 	n.disk = &disk{Engine: eng, touched: map[feed.ID]int{}}
 	n.last, n.birth, n.keep = map[feed.ID]feed.State{}, map[headKey]int{}, map[protocol.SessionID]kept{}
 	n.view, n.orphaned = map[string]record.Register{}, map[feed.ID]bool{}
@@ -429,6 +430,7 @@ func (o *notes) Asked(backfill.Pull, string) {}
 
 func (o *notes) Received(p backfill.Pull, entries, _ int, _ time.Duration) {
 	o.pending[p.Session] += entries
+	o.w.pause()
 }
 
 func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
@@ -437,6 +439,7 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	n.pending[p.Session] -= res.Applied + res.Duplicate + res.Superseded + res.Rejected
 	if res.Rescued > 0 {
 		n.w.reach("rescue")
+		n.tender = true
 	}
 	if res.Aside > 0 {
 		n.w.reach("set aside")

@@ -120,6 +120,10 @@ func (n *node) judge(l *link, err error) {
 	if errors.As(err, &pe) && pe.Remote { // its own side is judged
 		return
 	}
+	if n.w.rollbacks && errors.As(err, &pe) && pe.Code == protocol.CodeMismatch {
+		n.w.reach("push from another history")
+		return // an owner restored from a backup does not know that what the peer holds is no past of its own
+	}
 	n.ought(err)
 }
 

@@ -135,6 +135,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	if w.cur != nil {
 		w.cur.wait = nil
 	}
+	if w.chaos && chance(w.net, 0.15) {
+		w.pause()
+	}
 	switch {
 	case s.in.err != nil:
 		return 0, s.in.err

@@ -459,9 +459,10 @@ func (w *world) schedule() {
 			if t.ready() && chance(w.pick, 0.7) {
 				w.resume(t)
 			}
-			if t.on.broken {
+			if t.on.broken || t.on.tender && w.knob.crash > 0 && chance(w.pick, 0.5) {
 				w.crash(t.on)
 			}
+			t.on.tender = false
 		}
 		w.sweep()
 	}

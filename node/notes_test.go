@@ -1,0 +1,146 @@
+package node
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"peerdex/backfill"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// What a person is told of forks, clocks, old positions and waiting changes: each event once, with its facts.
+func TestNotes(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	id := locationFeed(a.self, loc)
+	st, _ := b.store.State(id)
+	at := *st.Settled
+
+	fork := at
+	fork.Root[0]++
+	fork = fork.Sign(a.key)
+	for range 3 { // heard again and again
+		b.noteFork(a.self, fork)
+	}
+	b.noteConverged(id, at) // the owner's word at that seq settles nothing
+	var diverged eventlog.CatalogDiverged
+	if all := b.logged(diverged.Type()); len(all) != 1 || json.Unmarshal(all[0].Details, &diverged) != nil || diverged.Seq != at.Seq || diverged.Ours == diverged.Theirs {
+		t.Errorf("diverged: %+v, %+v", all, diverged)
+	}
+	if all := b.logged(eventlog.CatalogConverged{}.Type()); len(all) != 0 {
+		t.Errorf("converged too early: %+v", all)
+	}
+	next := at
+	next.Seq++
+	for range 2 {
+		b.noteConverged(id, next)
+	}
+	var converged eventlog.CatalogConverged
+	b.awaitEvent(converged)
+	if all := b.logged(converged.Type()); len(all) != 1 || json.Unmarshal(all[0].Details, &converged) != nil || converged.Seq != next.Seq {
+		t.Errorf("converged: %+v", all)
+	}
+
+	b.mu.Lock()
+	s := b.peers[a.self].session
+	b.mu.Unlock()
+	now := time.Now()
+	b.noteClock(s, protocol.Clock{Offset: skewWarn + time.Second, RTT: time.Millisecond, Uncertainty: 2 * time.Second}, now)
+	if all := b.logged(eventlog.ClockSkewDetected{}.Type()); len(all) != 0 {
+		t.Errorf("within the uncertainty: %+v", all)
+	}
+	b.noteClock(s, protocol.Clock{Offset: -2 * skewWarn, RTT: time.Millisecond, Uncertainty: time.Millisecond}, now)
+	var skew eventlog.ClockSkewDetected
+	if e := b.awaitEvent(skew); json.Unmarshal(e.Details, &skew) != nil || skew.OffsetMS != -2*skewWarn.Milliseconds() || e.PeerDeviceID != idText(a.self) {
+		t.Errorf("skew: %+v", e)
+	}
+
+	p := backfill.Pull{Session: protocol.NewSessionID(), Donor: a.self, Feed: id, Head: at, Route: feed.Route{Road: feed.RoadDiff, Reason: "gc"}}
+	pullNotes{b.Node}.Chosen(p)
+	if e := b.awaitEvent(eventlog.WatermarkTooOld{}); e.CorrelationID != eventlog.ID(p.Session) {
+		t.Errorf("watermark: %+v", e)
+	}
+	pullNotes{b.Node}.Ended(p, &protocol.Error{Code: protocol.CodeLost})
+	if e := b.awaitEvent(eventlog.ReconcileSessionFailed{}); e.CorrelationID != eventlog.ID(p.Session) {
+		t.Errorf("failed: %+v", e)
+	}
+
+	b.processed(a.self, id, store.Result{Applied: 1, State: feed.State{Settled: &at}, Counts: store.Counts{Orphans: 3}}, "live", 0, now, eventlog.ID{})
+	var stuck eventlog.StuckDependencies
+	if e := b.awaitEvent(stuck); json.Unmarshal(e.Details, &stuck) != nil || stuck.TotalWaitingUpdates != 3 {
+		t.Errorf("stuck: %+v", e)
+	}
+}
+
+// A location is added while registers are being read, over and over: its entries are never dropped.
+func TestRefreshBesideAdd(t *testing.T) {
+	a, _, _, _, _ := pair(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 400 {
+			if err := a.refresh(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	var locs []record.LocationID
+	for range 6 {
+		dir := t.TempDir()
+		touch(t, dir, "file")
+		locs = append(locs, a.index(dir))
+	}
+	<-done
+	for _, l := range locs {
+		if got := a.names(a.self, l); len(got) != 1 {
+			t.Errorf("location %v holds %v", l, got)
+		}
+		if !a.follows(locationFeed(a.self, l)) {
+			t.Errorf("location %v is not followed", l)
+		}
+	}
+}
+
+// A peer shows a head of this device's own feed that this device never signed: it is accused, and nothing is
+// signed over it. One that this device signed in another life is taken for what it is.
+func TestHeadOfOwnFeed(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	id := locationFeed(a.self, loc)
+	before, _ := a.store.State(id)
+	a.mu.Lock()
+	s := a.peers[b.self].session
+	a.mu.Unlock()
+	lie := *before.Settled
+	lie.Seq += 100
+	forged := lie.Sign(b.key)
+	err := a.hearOwn(s, protocol.HeadInfo{Best: forged})
+	if code := protocol.CodeOf(err); code != protocol.CodeMismatch {
+		t.Errorf("a forged head gives %v", err)
+	}
+	clone := lie
+	clone.Boot, clone.Onto = 77, a.boot // would freeze this device, had it been signed
+	if err := a.hearOwn(s, protocol.HeadInfo{Best: clone.Sign(b.key)}); protocol.CodeOf(err) != protocol.CodeMismatch || a.store.Frozen() {
+		t.Errorf("a forged clone gives %v, frozen %v", err, a.store.Frozen())
+	}
+	if now, _ := a.store.State(id); *now.Settled != *before.Settled {
+		t.Errorf("signed %+v over a lie", now.Settled)
+	}
+	lie.Boot = 55
+	real := lie.Sign(a.key)
+	if err := a.hearOwn(s, protocol.HeadInfo{Best: real}); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := a.store.State(id)
+	if now.Settled.Seq <= real.Seq || now.Settled.Onto != 55 {
+		t.Errorf("signed %+v over %+v", now.Settled, real)
+	}
+	var back eventlog.FeedRolledBack
+	if e := a.awaitEvent(back); json.Unmarshal(e.Details, &back) != nil || back.Method != "jump" || back.SeenSeq != real.Seq || back.ToSeq != now.Settled.Seq {
+		t.Errorf("%s", e.Details)
+	}
+}
