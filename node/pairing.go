@@ -311,6 +311,21 @@ func (n *Node) move(w protocol.Welcome) error {
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device's welcome does not make this one a member",
 			Cause: "no certificate for this device leads to the library's root key", Try: "ask for another invite"}
 	}
+	if err := n.enter(lib); err != nil {
+		return err
+	}
+	if err := n.introduce(); err != nil {
+		return err
+	}
+	n.noteMoved(lib.id)
+	return n.refresh()
+}
+
+// enter exchanges the library for another. No refresh runs meanwhile: one that had begun with the old
+// certificates would end by writing them over the new ones.
+func (n *Node) enter(lib belonging) error {
+	n.refreshing.Lock()
+	defer n.refreshing.Unlock()
 	if err := n.home.saveLibrary(lib); err != nil {
 		return err
 	}
@@ -320,14 +335,7 @@ func (n *Node) move(w protocol.Welcome) error {
 	n.mu.Lock()
 	n.lib, n.root, n.set = lib, nil, member.Set{}
 	n.mu.Unlock()
-	if err := n.home.remove("root.key"); err != nil {
-		return err
-	}
-	if err := n.introduce(); err != nil {
-		return err
-	}
-	n.noteMoved(lib.id)
-	return n.refresh()
+	return n.home.remove("root.key")
 }
 
 // learnCerts takes certificates that a peer showed in its hello, so that members this device has not
