@@ -127,7 +127,19 @@ func (r *running) invite(uses int) JoinRequest {
 
 func (r *running) joins(o *running) {
 	r.tb.Helper()
-	if err := r.Join(r.tb.Context(), o.invite(1), func(JoinProgress) {}); err != nil {
+	ctx, cancel := context.WithTimeout(r.tb.Context(), patience)
+	defer cancel()
+	if err := r.Join(ctx, o.invite(1), func(JoinProgress) {}); err != nil {
+		for _, n := range []*running{r, o} {
+			n.mu.Lock()
+			for _, p := range n.peers {
+				r.tb.Logf("%s: link %+v, session %v, told %v, shunned %v, published %v", n.label, p.link, p.session != nil, p.told, p.shunned, p.published)
+			}
+			n.mu.Unlock()
+			for _, e := range n.logged() {
+				r.tb.Logf("%s: %s %s %s", n.name(), e.Timestamp.Format("05.000"), e.Type, e.Details)
+			}
+		}
 		r.tb.Fatal(err)
 	}
 }

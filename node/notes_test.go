@@ -2,12 +2,14 @@ package node
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"peerdex/backfill"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/member"
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/store"
@@ -143,5 +145,37 @@ func TestHeadOfOwnFeed(t *testing.T) {
 	var back eventlog.FeedRolledBack
 	if e := a.awaitEvent(back); json.Unmarshal(e.Details, &back) != nil || back.Method != "jump" || back.SeenSeq != real.Seq || back.ToSeq != now.Settled.Seq {
 		t.Errorf("%s", e.Details)
+	}
+}
+
+// A device reads registers, over and over, while it joins another library: what it read of the library it
+// left must not become the membership of the new one, on disk at that, with nobody in it.
+func TestJoinBesideRefresh(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	for range 5 {
+		b := start(t, filepath.Join(t.TempDir(), "b"), "b")
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := b.refresh(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+		b.joins(a)
+		close(stop)
+		<-done
+		lib, ok, err := b.home.loadLibrary()
+		if err != nil || !ok || lib.id != a.lib.id || member.Evaluate(lib.root, lib.certs).Role(b.self) == 0 {
+			t.Fatalf("kept %d certificates of library %x, %v", len(lib.certs), lib.id[:4], err)
+		}
+		b.stop()
 	}
 }
