@@ -296,13 +296,11 @@ func TestLiarIsAskedOnce(t *testing.T) {
 	lie := *st.Settled
 	lie.Seq += 5
 	lie = lie.Sign(a.key)
-	b.mu.Lock()
-	b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &lie, Best: lie}
-	b.mu.Unlock()
-	b.wake()
 	await(t, "the pull", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &lie, Best: lie} // the truth may come in between
+		b.wake()
 		return b.retries[retryKey{a.self, id}].failures > 0
 	})
 	b.mu.Lock()
