@@ -81,7 +81,7 @@ func (n *Node) reread() error {
 	now := time.Now()
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
-			n.peers[d] = &peer{id: d, link: newLink(now), heads: map[feed.ID]protocol.HeadInfo{}}
+			n.peers[d] = &peer{id: d, link: n.freshLink(d, now), heads: map[feed.ID]protocol.HeadInfo{}}
 			n.dialSoon()
 		}
 	}

@@ -103,6 +103,19 @@ func (n *Node) duePeers(now time.Time) (due []*peer, next time.Duration) {
 	return due, next
 }
 
+// yield is how long the device with the greater ID waits for the other to dial, so that two that meet do
+// not open two sessions of which one must go.
+const yield = 500 * time.Millisecond
+
+// freshLink returns the link of a device that was not known before.
+func (n *Node) freshLink(d record.DeviceID, now time.Time) link {
+	l := newLink(now)
+	if n.phase.state != "" || slices.Compare(n.self[:], d[:]) > 0 { // a new member must settle in first
+		l.retryAt = now.Add(yield)
+	}
+	return l
+}
+
 // dialSoon makes dialPeers look again: somebody may be due.
 func (n *Node) dialSoon() {
 	select {
@@ -265,6 +278,9 @@ func (n *Node) release(s *session, now time.Time) bool {
 	}
 	p.session, p.told = nil, false
 	p.link.closed(now)
+	if slices.Compare(n.self[:], s.peer[:]) > 0 {
+		p.link.retryAt = p.link.retryAt.Add(yield)
+	}
 	n.dialSoon()
 	return true
 }
