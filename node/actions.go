@@ -50,8 +50,11 @@ func (n *Node) Rescan(ctx context.Context, id string, progress func(ScanProgress
 	for {
 		select {
 		case err := <-done:
+			if s, ok := n.report(loc.ID, progress); ok && s.Phase == catalog.Unavailable {
+				return ScanView{}, &Problem{Code: CodeFolderMissing, Message: "cannot scan " + s.Path, Cause: s.Reason, Try: "plug the drive in, or `peer locations remove` it"}
+			}
 			if err != nil {
-				return ScanView{}, err
+				return ScanView{}, spaceProblem(err)
 			}
 			return n.awaitScan(ctx, loc.ID, before, progress)
 		case <-t.C:
@@ -111,7 +114,7 @@ func (n *Node) scanView(ctx context.Context, s catalog.Status) (ScanView, error)
 func addProblem(req AddRequest, err error) error {
 	var r *catalog.Refusal
 	if !errors.As(err, &r) {
-		return err
+		return spaceProblem(err)
 	}
 	p := &Problem{Code: CodeConflict, Message: fmt.Sprintf("cannot index %s", req.Path), Cause: r.Err.Error(), Try: "peer locations"}
 	switch {

@@ -70,6 +70,12 @@ func (n *Node) reread() error {
 	if err != nil {
 		return fmt.Errorf("read locations: %w", err)
 	}
+	seen := map[record.DeviceID]time.Time{}
+	for _, d := range set.Members() {
+		if seen[d], err = n.lastSeen(d); err != nil {
+			return fmt.Errorf("read last contacts: %w", err)
+		}
+	}
 	n.mu.Lock()
 	grown := !slices.EqualFunc(n.set.Certs(), set.Certs(), func(a, b member.Cert) bool { return a == b })
 	for _, d := range n.set.Members() {
@@ -81,7 +87,7 @@ func (n *Node) reread() error {
 	now := time.Now()
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
-			n.peers[d] = &peer{id: d, link: n.freshLink(d, now), heads: map[feed.ID]protocol.HeadInfo{}}
+			n.peers[d] = &peer{id: d, link: n.freshLink(d, now), heads: map[feed.ID]protocol.HeadInfo{}, seen: seen[d]}
 			n.dialSoon()
 		}
 	}

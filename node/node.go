@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
@@ -136,7 +137,13 @@ func (n *Node) open() (err error) {
 	if err := n.home.open(); err != nil {
 		return err
 	}
-	if n.key, err = n.home.key("identity.key", true); err != nil {
+	_, belongs, err := n.home.loadLibrary()
+	if err != nil {
+		return err
+	}
+	if n.key, err = n.home.key("identity.key", !belongs); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone: without it this is not the device that the library knows", errDamaged, n.home.path("identity.key"))
+	} else if err != nil {
 		return err
 	}
 	n.self = record.DeviceID(n.key.Public().(ed25519.PublicKey))

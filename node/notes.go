@@ -102,6 +102,7 @@ func (n *Node) noteConnected(s *session, g protocol.Greeting) {
 		Path: path, Transport: transport, AddressClass: class, Outbound: s.initiator == n.self,
 		RTTMS: float64(s.clock.RTT.Microseconds()) / 1000,
 	}, eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
+	n.rememberSeen(s.peer, s.started)
 	if s.initiator == n.self { // the other way round the port is not one it listens at
 		n.rememberAddr(s.peer, s.address)
 	}
@@ -142,6 +143,7 @@ func (n *Node) noteSkew(s *session, offset, uncertainty time.Duration) {
 
 func (n *Node) noteDisconnected(s *session, err error) {
 	d := s.peer.Short()
+	n.rememberSeen(s.peer, time.Now())
 	n.metrics.Online(d, false)
 	n.metrics.ConnectionState(d, LinkDisconnected)
 	reason := "ended"

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/multiformats/go-multiaddr"
 
+	"peerdex/hlc"
 	"peerdex/kv"
 	"peerdex/member"
 	"peerdex/protocol"
@@ -361,6 +362,22 @@ func (n *Node) learnCerts(raw [][]byte) error {
 	n.lib.certs = set.Certs()
 	n.mu.Unlock()
 	return n.reread()
+}
+
+// rememberSeen keeps when a device was last talked to, for the next start.
+func (n *Node) rememberSeen(d record.DeviceID, at time.Time) {
+	if err := n.store.SetLocal("seen "+d.String(), hlc.At(at).Append(nil)); err != nil {
+		n.log.Warn("last contact not remembered", "peer", d.Short(), "err", err)
+	}
+}
+
+// lastSeen returns when a device was last talked to before this start; zero: never.
+func (n *Node) lastSeen(d record.DeviceID) (time.Time, error) {
+	b, err := n.store.Local("seen " + d.String())
+	if err != nil || len(b) != hlc.Size {
+		return time.Time{}, err
+	}
+	return hlc.FromBytes(b).Time(), nil
 }
 
 // rememberAddr keeps where a peer was reached last, for the next start.

@@ -277,6 +277,7 @@ func (n *Node) release(s *session, now time.Time) bool {
 		return false
 	}
 	p.session, p.told = nil, false
+	p.seen = now
 	p.link.closed(now)
 	if slices.Compare(n.self[:], s.peer[:]) > 0 {
 		p.link.retryAt = p.link.retryAt.Add(yield)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,6 +30,11 @@ func problemOf(err error) error {
 		return &Problem{Code: CodeAlreadyRunning, Message: "another process uses this home", Cause: err.Error(), Try: "peer status, or start with another --home"}
 	case errors.As(err, &schema):
 		return &Problem{Code: CodeNewerSchema, Message: "this home was written by a newer version", Cause: schema.Error(), Try: "run the newer peer, or start with another --home"}
+	case errors.Is(err, store.ErrDamaged):
+		return &Problem{Code: CodeIntegrity, Message: "cannot start: the store is damaged", Cause: err.Error(),
+			Try: "move the folder store/ of the home away and start again: what other devices hold comes back, and folders are scanned"}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return &Problem{Code: CodeHomeUnsafe, Message: "cannot start: the home folder cannot be written", Cause: err.Error(), Try: "make it yours and writable, or name another with --home"}
 	case errors.Is(err, errDamaged):
 		return &Problem{Code: CodeIntegrity, Message: "cannot start: a file of the home folder is damaged", Cause: err.Error(), Try: "restore that file from a backup; the folders you indexed are not concerned"}
 	case errors.Is(err, store.ErrNoSpace):
@@ -37,6 +43,17 @@ func problemOf(err error) error {
 		return &Problem{Code: CodePortInUse, Message: fmt.Sprintf("cannot listen on %s", listen.Addr), Cause: "another program has that port", Try: "--listen with another port, or port 0 for any"}
 	case errors.As(err, &listen):
 		return &Problem{Code: CodeBadAddress, Message: fmt.Sprintf("cannot listen on %s", listen.Addr), Cause: listen.Err.Error(), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
+	}
+	return err
+}
+
+// spaceProblem says what a person can do about a full disk or a frozen identity; other errors stay as they are.
+func spaceProblem(err error) error {
+	switch {
+	case errors.Is(err, store.ErrNoSpace):
+		return &Problem{Code: CodeConflict, Message: "nothing can be recorded: the disk is almost full", Cause: err.Error(), Try: "make room where the home folder is"}
+	case errors.Is(err, store.ErrFrozen):
+		return &Problem{Code: CodeConflict, Message: "nothing can be recorded: this device's identity is in use twice", Cause: err.Error(), Try: "peer sync events --event-type feed_cloned"}
 	}
 	return err
 }

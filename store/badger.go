@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -20,6 +21,9 @@ import (
 
 // ErrLocked is returned by Open when another process has the store open.
 var ErrLocked = errors.New("store is in use by another process")
+
+// ErrDamaged is returned by Open for files that Badger cannot make sense of. Nothing was changed.
+var ErrDamaged = errors.New("store is damaged")
 
 // ErrNoSpace is returned by writes while the disk has less room than the guard wants: Badger maps its
 // files and dies of SIGBUS on a full disk (dgraph-io/badger#1682), so the store stops before.
@@ -56,7 +60,11 @@ func openBadger(dir string, log *slog.Logger) (*engine, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
-	db, err := badger.Open(badger.DefaultOptions(dir).
+	e := &engine{dir: dir, free: freeSpace}
+	if err := e.room(MinFree / 2); err != nil { // Badger maps new files as it opens
+		return nil, err
+	}
+	db, err := open(badger.DefaultOptions(dir).
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithNumLevelZeroTables(4).
@@ -72,9 +80,23 @@ func openBadger(dir string, log *slog.Logger) (*engine, error) {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") { // Badger has no sentinel for it
 			return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
 		}
-		return nil, fmt.Errorf("open badger in %s: %w", dir, err)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return nil, fmt.Errorf("open badger in %s: %w", dir, err)
+		}
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
 	}
-	return &engine{db: db, dir: dir, free: freeSpace}, nil
+	e.db = db
+	return e, nil
+}
+
+// open is badger.Open, which panics on some files that are not what they should be.
+func open(opt badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("badger: %v", r)
+		}
+	}()
+	return badger.Open(opt)
 }
 
 // enter keeps the engine open until active.Done is called.
