@@ -110,7 +110,7 @@ type Indexer struct {
 
 	mu        sync.Mutex // guards the fields below
 	locations map[record.LocationID]*location
-	spawn     func(*location) // nil while not running
+	spawn     func(l *location, after <-chan struct{}) // runs l once after is closed, if there is one; nil while not running
 }
 
 // NewIndexer returns an indexer of the device's own locations in feeds. It starts nothing.
@@ -150,22 +150,36 @@ func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	ix.mu.Lock()
-	ix.spawn = func(l *location) {
+	ix.spawn = func(l *location, after <-chan struct{}) {
 		ctx, cancel := context.WithCancel(ctx)
 		l.cancel, l.done = cancel, make(chan struct{})
 		g.Go(func() error {
 			defer close(l.done)
 			defer cancel()
+			if after != nil {
+				select {
+				case <-after:
+				case <-ctx.Done():
+					return nil
+				}
+			}
 			return l.run(ctx)
 		})
 	}
 	ix.locations = map[record.LocationID]*location{}
 	for _, o := range own {
-		ix.locations[o.ID] = ix.location(o)
-		ix.spawn(ix.locations[o.ID])
+		ix.start(o, nil)
 	}
 	ix.mu.Unlock()
 	return nil
+}
+
+// start begins to index a location, after another one has ended if told so; ix.mu is held.
+func (ix *Indexer) start(o Location, after <-chan struct{}) {
+	if ix.spawn != nil {
+		ix.locations[o.ID] = ix.location(o)
+		ix.spawn(ix.locations[o.ID], after)
+	}
 }
 
 func (ix *Indexer) location(o Location) *location {
@@ -266,10 +280,7 @@ func (ix *Indexer) Add(_ context.Context, path string, o Options) (Location, err
 	ix.cfg.Events.LocationAdded(l.ID, l.Name, l.Path)
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if ix.spawn != nil {
-		ix.locations[l.ID] = ix.location(l)
-		ix.spawn(ix.locations[l.ID])
-	}
+	ix.start(l, nil)
 	return l, nil
 }
 
@@ -336,7 +347,8 @@ func nameFor(abs, asked string, own []Location) (string, error) {
 }
 
 // Remove ends a location: one register says that it exists no more, and everybody drops its feed. The
-// folder is not touched. It returns a *Refusal with ErrUnknown for what is no location of this device.
+// folder is not touched. It returns a *Refusal with ErrUnknown for what is no location of this device; on
+// any other error the location is indexed as before.
 func (ix *Indexer) Remove(ctx context.Context, id record.LocationID) error {
 	ix.change.Lock()
 	defer ix.change.Unlock()
@@ -348,30 +360,58 @@ func (ix *Indexer) Remove(ctx context.Context, id record.LocationID) error {
 	if at < 0 {
 		return &Refusal{Path: id.String(), Err: ErrUnknown}
 	}
+	return ix.remove(ctx, own[at])
+}
+
+// remove ends an own location; ix.change is held.
+func (ix *Indexer) remove(ctx context.Context, o Location) error {
 	ix.mu.Lock()
-	l := ix.locations[id]
-	delete(ix.locations, id)
+	l := ix.locations[o.ID]
 	ix.mu.Unlock()
-	files := 0
-	if l != nil { // nothing may be written to its feed after the register
-		l.cancel()
-		select {
-		case <-l.done:
-		case <-ctx.Done():
-			return fmt.Errorf("remove location %q: %w", own[at].Name, ctx.Err())
-		}
-		files = l.Status().Files
+	err := ix.halt(ctx, l) // nothing may be written to its feed after the register
+	if err == nil {
+		err = ix.feeds.SetRegisters(record.Register{Entity: o.entity(), Field: record.FieldExists, Value: []byte{0}})
 	}
-	err = ix.feeds.SetRegisters(record.Register{Entity: own[at].entity(), Field: record.FieldExists, Value: []byte{0}})
 	if err == nil {
 		err = ix.feeds.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("remove location %q: %w", own[at].Name, err)
+		if l != nil {
+			ix.mu.Lock()
+			ix.start(o, l.done)
+			ix.mu.Unlock()
+		}
+		return fmt.Errorf("remove location %q: %w", o.Name, err)
 	}
-	ix.cfg.Metrics.LocationGone(id.String())
-	ix.cfg.Events.LocationRemoved(id, own[at].Name, files)
+	ix.forget(o, l)
 	return nil
+}
+
+// halt stops a location and waits until it has. It stays among the locations.
+func (ix *Indexer) halt(ctx context.Context, l *location) error {
+	if l == nil {
+		return nil
+	}
+	l.cancel()
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// forget lets go of a location that exists no more and has stopped, and tells so.
+func (ix *Indexer) forget(o Location, l *location) {
+	files := 0
+	if l != nil {
+		files = l.Status().Files
+	}
+	ix.mu.Lock()
+	delete(ix.locations, o.ID)
+	ix.mu.Unlock()
+	ix.cfg.Metrics.LocationGone(o.ID.String())
+	ix.cfg.Events.LocationRemoved(o.ID, o.Name, files)
 }
 
 // Rescan makes a full pass over the given locations, or over all if none is given, and returns when the
