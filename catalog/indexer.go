@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,6 +152,15 @@ func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	ix.mu.Lock()
+	ix.locations = map[record.LocationID]*location{}
+	ix.mu.Unlock()
+	own, again := single(own)
+	for _, o := range again {
+		if err := ix.remove(ctx, o); err != nil {
+			return err
+		}
+	}
+	ix.mu.Lock()
 	ix.spawn = func(l *location, after <-chan struct{}) {
 		ctx, cancel := context.WithCancel(ctx)
 		l.cancel, l.done = cancel, make(chan struct{})
@@ -157,16 +168,11 @@ func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
 			defer close(l.done)
 			defer cancel()
 			if after != nil {
-				select {
-				case <-after:
-				case <-ctx.Done():
-					return nil
-				}
+				<-after
 			}
 			return l.run(ctx)
 		})
 	}
-	ix.locations = map[record.LocationID]*location{}
 	for _, o := range own {
 		ix.start(o, nil)
 	}
@@ -174,9 +180,81 @@ func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// start begins to index a location, after another one has ended if told so; ix.mu is held.
+// haltMost is how long Adopt waits for a location to stop.
+const haltMost = time.Second
+
+// Adopt takes in what the registers say of this device's locations by now, as after its own registers came
+// back from a peer: it begins to index those it does not know, and lets go of those that exist no more. Of
+// two with one path, as when a folder was added again before the news of it came back, the younger is
+// removed. Without Run it does nothing: Run begins with the same.
+//
+// A location whose disk does not answer cannot be stopped in time; it is let go of in a call to come.
+func (ix *Indexer) Adopt() error {
+	ix.change.Lock()
+	defer ix.change.Unlock()
+	ix.mu.Lock()
+	running, known := ix.spawn != nil, maps.Clone(ix.locations)
+	ix.mu.Unlock()
+	if !running {
+		return nil
+	}
+	all, err := locations(ix.feeds)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), haltMost)
+	defer cancel()
+	var own []Location
+	for _, o := range all {
+		l := known[o.ID]
+		switch {
+		case o.Owner != ix.cfg.Device:
+		case o.Exists:
+			own = append(own, o)
+		case o.ended && l != nil:
+			if ix.halt(ctx, l) == nil {
+				ix.forget(o, l)
+			}
+		}
+	}
+	own, again := single(own)
+	ix.mu.Lock()
+	for _, o := range own {
+		if known[o.ID] == nil {
+			ix.start(o, nil)
+		}
+	}
+	ix.mu.Unlock()
+	for _, o := range again {
+		if err := ix.remove(ctx, o); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// single parts locations into those that are the only or the oldest ones with their paths, and the rest.
+func single(all []Location) (first, again []Location) {
+	oldest := map[string]Location{}
+	for _, o := range all {
+		if old, ok := oldest[o.Path]; !ok || cmp.Or(cmp.Compare(o.placed, old.placed), bytes.Compare(o.ID[:], old.ID[:])) < 0 {
+			oldest[o.Path] = o
+		}
+	}
+	for _, o := range all {
+		if o.Path == "" || o.ID == oldest[o.Path].ID {
+			first = append(first, o)
+		} else {
+			again = append(again, o)
+		}
+	}
+	return first, again
+}
+
+// start begins to index a location, after another one has ended if told so; ix.mu is held. Without a path
+// nothing is known of it yet.
 func (ix *Indexer) start(o Location, after <-chan struct{}) {
-	if ix.spawn != nil {
+	if ix.spawn != nil && o.Path != "" {
 		ix.locations[o.ID] = ix.location(o)
 		ix.spawn(ix.locations[o.ID], after)
 	}
