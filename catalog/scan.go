@@ -63,7 +63,7 @@ type listing struct {
 func (l *location) look(j job) *listing {
 	out := &listing{job: j, rules: j.up}
 	path := j.place.path
-	l.watch.add(j.node, path, func() bool { // before the listing, so that no change falls between
+	l.watch.add(j.node, path, j.place.id, func() bool { // before the listing, so that no change falls between
 		f := l.disk.stat(path, j.place.link)
 		return f.err == nil && f.id == j.place.id
 	})
