@@ -1,8 +1,10 @@
 package node
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"peerdex/record"
 )
@@ -40,5 +42,35 @@ func TestLocationThatComesBackIsIndexed(t *testing.T) {
 	await(t, "the location is watched", func() bool { return state() == "watching" })
 	if names := a.names(a.self, loc); len(names) != 1 || names[0] != "one" {
 		t.Errorf("indexed %q", names)
+	}
+}
+
+// Whoever waits for a scan of a location that is removed meanwhile is told so.
+func TestWaitingForALocationThatGoes(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "home"), "a")
+	loc := a.index(t.TempDir())
+	waits := make(chan struct{}, 1000)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.awaitScan(t.Context(), loc, time.Now().Add(time.Hour), func(ScanProgress) {
+			select {
+			case waits <- struct{}{}:
+			default:
+			}
+		})
+		ended <- err
+	}()
+	<-waits
+	if _, err := a.RemoveLocation(t.Context(), loc.String()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != CodeUnknownLocation {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("waits for ever")
 	}
 }
