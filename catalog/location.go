@@ -319,7 +319,7 @@ func (l *location) scan(ctx context.Context) error {
 		p.batch = append(p.batch, store.Put{Record: record.Tombstone{ID: id}})
 	}
 	jobs := []job{{node: root, place: place{l.folder, f.id, true}, up: l.top, had: l.rules[root], deep: true}}
-	err = p.run(ctx, jobs, l.more)
+	err = p.run(ctx, jobs, l.dirty)
 	took := l.cfg.Now().Sub(start)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -431,8 +431,8 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		if overflow || failed != nil {
 			return nil, nil
 		}
-		jobs, whole := l.dirty()
-		if shaken || whole {
+		jobs := l.dirty()
+		if shaken {
 			if f := l.disk.stat(l.folder, true); f.err != nil || f.id != l.rootID || l.tree.at(root).flags&flagUnread != 0 {
 				return nil, nil
 			}
@@ -441,7 +441,7 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 			continue
 		}
 		p := &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}}
-		err := p.run(ctx, jobs, l.more)
+		err := p.run(ctx, jobs, l.dirty)
 		if err != nil {
 			return nil, err
 		}
@@ -482,8 +482,9 @@ func (l *location) gather(ctx context.Context) {
 	}
 }
 
-// dirty turns what the watches reported into jobs. whole says that the folder itself needs a look too.
-func (l *location) dirty() (jobs []job, whole bool) {
+// dirty turns what the watches reported into jobs. If the folder itself was moved or deleted, one is to list
+// it, which finds nothing there and asks for a look at the folder.
+func (l *location) dirty() (jobs []job) {
 	t := l.tree
 	for n, d := range l.watch.take() {
 		nd := t.at(n)
@@ -495,7 +496,6 @@ func (l *location) dirty() (jobs []job, whole bool) {
 			continue
 		}
 		j := job{node: n, place: place{l.path(rel), t.identity(nd), n == root}, rel: rel, had: l.rules[n]}
-		whole = whole || n == root && d.all // the folder itself was moved, deleted or changed
 		switch {
 		case d.names[IgnoreFile]: // other rules may hold for all that lies below
 			j.deep, j.up = true, l.rulesAbove(n)
@@ -509,15 +509,6 @@ func (l *location) dirty() (jobs []job, whole bool) {
 			slices.Sort(j.names)
 		}
 		jobs = append(jobs, j)
-	}
-	return jobs, false
-}
-
-// more returns what has become dirty since a pass began.
-func (l *location) more() []job {
-	jobs, whole := l.dirty()
-	if whole {
-		l.watch.shake()
 	}
 	return jobs
 }
