@@ -319,7 +319,7 @@ func (l *location) scan(ctx context.Context) error {
 		p.batch = append(p.batch, store.Put{Record: record.Tombstone{ID: id}})
 	}
 	jobs := []job{{node: root, place: place{l.folder, f.id, true}, up: l.top, had: l.rules[root], deep: true}}
-	err = p.run(ctx, jobs, l.dirty)
+	err = p.run(ctx, jobs, l.more)
 	took := l.cfg.Now().Sub(start)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -441,7 +441,7 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 			continue
 		}
 		p := &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}}
-		err := p.run(ctx, jobs, l.dirty)
+		err := p.run(ctx, jobs, l.more)
 		if err != nil {
 			return nil, err
 		}
@@ -511,6 +511,30 @@ func (l *location) dirty() (jobs []job) {
 		jobs = append(jobs, j)
 	}
 	return jobs
+}
+
+// more returns what has become dirty since a pass began. It waits for that as long as for a pause in changes:
+// of a move to another directory, word of where something went may come a moment after word that it went.
+func (l *location) more(ctx context.Context) []job {
+	pause := time.NewTimer(l.cfg.Gather)
+	defer pause.Stop()
+	for woken := false; ; {
+		jobs := l.dirty()
+		if len(jobs) == 0 && l.watch.active() {
+			select {
+			case <-l.watch.wake:
+				woken = true
+				continue
+			case <-pause.C:
+				jobs = l.dirty()
+			case <-ctx.Done():
+			}
+		}
+		if woken {
+			l.watch.signal() // it may have been about more than what is dirty
+		}
+		return jobs
+	}
 }
 
 // rulesIn returns the rules that hold for the entries of a directory.

@@ -117,7 +117,7 @@ type absence struct {
 
 // run looks at the jobs and all that follows from them, and writes what differs: on return it is
 // committed and durable. more is asked for further jobs before anything is deleted.
-func (p *pass) run(ctx context.Context, jobs []job, more func() []job) error {
+func (p *pass) run(ctx context.Context, jobs []job, more func(context.Context) []job) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var (
 		work    = make(chan job)
@@ -161,7 +161,7 @@ func (p *pass) run(ctx context.Context, jobs []job, more func() []job) error {
 	return nil
 }
 
-func (p *pass) drive(ctx context.Context, work chan<- job, results <-chan *listing, more func() []job) error {
+func (p *pass) drive(ctx context.Context, work chan<- job, results <-chan *listing, more func(context.Context) []job) error {
 	for round := 0; ; round++ {
 		for out := 0; out > 0 || len(p.stack) > 0; {
 			var (
@@ -189,7 +189,7 @@ func (p *pass) drive(ctx context.Context, work chan<- job, results <-chan *listi
 		if round == drainRounds || len(p.missing)+len(p.limbo) == 0 {
 			break
 		}
-		if p.stack = more(); len(p.stack) == 0 {
+		if p.stack = more(ctx); len(p.stack) == 0 {
 			break
 		}
 		p.number = p.l.nextPass()

@@ -199,6 +199,13 @@ func (s *watches) add(n uint32, path string, id identity, still func() bool) {
 	}
 }
 
+// active reports whether directories are watched.
+func (s *watches) active() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w != nil
+}
+
 // lacks reports whether directories are watched, but not that of n.
 func (s *watches) lacks(n uint32) bool {
 	s.mu.Lock()

@@ -36,3 +36,38 @@ func TestWatchSurvivesTheOldOwner(t *testing.T) {
 		}
 	}
 }
+
+// A move is reported as two changes, and the first may be looked at before there is word of the second.
+func TestMoveToldInTwo(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "from/a", "to/")
+	b := newBench(t, Config{Gather: 200 * time.Millisecond, RescanEvery: time.Hour})
+	b.run()
+	l := b.add(dir, Options{})
+	b.phase(Watching)
+	_, before := b.catalogued(l)
+	b.stop() // now its goroutine is ours
+	b.ix.mu.Lock()
+	lo := b.ix.locations[l.ID]
+	b.ix.mu.Unlock()
+	must(t, lo.watch.start())
+	defer lo.watch.stop()
+	must(t, os.Rename(filepath.Join(dir, "from/a"), filepath.Join(dir, "to/b")))
+	from, to := lo.tree.child(root, "from"), lo.tree.child(root, "to")
+	say := func(n uint32, name string) {
+		lo.watch.mu.Lock()
+		if lo.watch.w != nil { // else the pass is through
+			lo.watch.soil(n, name)
+		}
+		lo.watch.mu.Unlock()
+		lo.watch.signal()
+	}
+	say(from, "a")
+	jobs := lo.dirty()
+	time.AfterFunc(20*time.Millisecond, func() { say(to, "b") })
+	p := &pass{l: lo, number: lo.nextPass(), suspects: map[uint32]bool{}}
+	must(t, p.run(t.Context(), jobs, lo.more))
+	if _, after := b.catalogued(l); after["to/b"] != before["from/a"] {
+		t.Errorf("was %v, is %v", before, after)
+	}
+}
