@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"peerdex/hlc"
 	"peerdex/record"
 )
 
@@ -16,6 +17,9 @@ type Location struct {
 	Path   string // on its device, as that file system has it
 	Exists bool
 	Ignore []string // its own ignore patterns
+
+	placed hlc.Stamp // of its path
+	ended  bool      // a register says that it exists no more
 }
 
 // Catalog answers what is known of the folders of all devices. Its methods read the store, and may be
@@ -53,9 +57,10 @@ func locations(feeds Reader) ([]Location, error) {
 		case record.FieldName:
 			l.Name = string(r.Value)
 		case record.FieldPath:
-			l.Path = string(r.Value)
+			l.Path, l.placed = string(r.Value), r.Stamp
 		case record.FieldExists:
 			l.Exists = len(r.Value) == 1 && r.Value[0] == 1
+			l.ended = !l.Exists
 		case fieldIgnore:
 			l.Ignore = strings.Split(string(r.Value), "\n")
 		}

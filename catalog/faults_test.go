@@ -304,3 +304,41 @@ func TestReloadSettlesWhatTheFeedSays(t *testing.T) {
 		t.Error("a location nobody knows is rescanned")
 	}
 }
+
+// The folder itself is moved away and comes back, soon or late, the same or another: the catalogue follows,
+// and so do the watches.
+func TestFolderMovesAwayAndBack(t *testing.T) {
+	base := t.TempDir()
+	dir, away, other := filepath.Join(base, "dir"), filepath.Join(base, "away"), filepath.Join(base, "other")
+	write(t, base, "dir/a", "dir/b/c", "other/x", "other/b/y")
+	b := newBench(t, Config{RetryEvery: time.Millisecond})
+	b.run()
+	l := b.add(dir, Options{})
+	b.phase(Watching)
+	b.settles(l)
+	_, before := b.catalogued(l)
+	for range 20 { // at once
+		must(t, os.Rename(dir, away))
+		write(t, away, "b/d")
+		must(t, os.Rename(away, dir))
+	}
+	b.settles(l)
+	write(t, dir, "e", "b/f")
+	b.settles(l)
+	must(t, os.Rename(dir, away)) // and once that is known
+	b.phase(Unavailable)
+	write(t, away, "b/g")
+	must(t, os.Rename(away, dir))
+	b.settles(l)
+	b.phase(Watching)
+	if _, after := b.catalogued(l); after["b/c"] != before["b/c"] || after["a"] != before["a"] {
+		t.Errorf("was %v, is %v", before, after)
+	}
+	must(t, os.Rename(dir, away)) // another in its place, at once
+	must(t, os.Rename(other, dir))
+	b.settles(l)
+	write(t, dir, "z", "b/z")
+	b.settles(l)
+	write(t, away, "b/nobody sees this")
+	b.settles(l)
+}

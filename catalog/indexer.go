@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,7 +112,7 @@ type Indexer struct {
 
 	mu        sync.Mutex // guards the fields below
 	locations map[record.LocationID]*location
-	spawn     func(*location) // nil while not running
+	spawn     func(l *location, after <-chan struct{}) // runs l once after is closed, if there is one; nil while not running
 }
 
 // NewIndexer returns an indexer of the device's own locations in feeds. It starts nothing.
@@ -150,22 +152,112 @@ func (ix *Indexer) begin(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	ix.mu.Lock()
-	ix.spawn = func(l *location) {
+	ix.locations = map[record.LocationID]*location{}
+	ix.mu.Unlock()
+	own, again := single(own)
+	for _, o := range again {
+		if err := ix.remove(ctx, o); err != nil {
+			return err
+		}
+	}
+	ix.mu.Lock()
+	ix.spawn = func(l *location, after <-chan struct{}) {
 		ctx, cancel := context.WithCancel(ctx)
 		l.cancel, l.done = cancel, make(chan struct{})
 		g.Go(func() error {
 			defer close(l.done)
 			defer cancel()
+			if after != nil {
+				<-after
+			}
 			return l.run(ctx)
 		})
 	}
-	ix.locations = map[record.LocationID]*location{}
 	for _, o := range own {
-		ix.locations[o.ID] = ix.location(o)
-		ix.spawn(ix.locations[o.ID])
+		ix.start(o, nil)
 	}
 	ix.mu.Unlock()
 	return nil
+}
+
+// haltMost is how long Adopt waits for a location to stop.
+const haltMost = time.Second
+
+// Adopt takes in what the registers say of this device's locations by now, as after its own registers came
+// back from a peer: it begins to index those it does not know, and lets go of those that exist no more. Of
+// two with one path, as when a folder was added again before the news of it came back, the younger is
+// removed. Without Run it does nothing: Run begins with the same.
+//
+// A location whose disk does not answer cannot be stopped in time; it is let go of in a call to come.
+func (ix *Indexer) Adopt() error {
+	ix.change.Lock()
+	defer ix.change.Unlock()
+	ix.mu.Lock()
+	running, known := ix.spawn != nil, maps.Clone(ix.locations)
+	ix.mu.Unlock()
+	if !running {
+		return nil
+	}
+	all, err := locations(ix.feeds)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), haltMost)
+	defer cancel()
+	var own []Location
+	for _, o := range all {
+		l := known[o.ID]
+		switch {
+		case o.Owner != ix.cfg.Device:
+		case o.Exists:
+			own = append(own, o)
+		case o.ended && l != nil:
+			if ix.halt(ctx, l) == nil {
+				ix.forget(o, l)
+			}
+		}
+	}
+	own, again := single(own)
+	ix.mu.Lock()
+	for _, o := range own {
+		if known[o.ID] == nil {
+			ix.start(o, nil)
+		}
+	}
+	ix.mu.Unlock()
+	for _, o := range again {
+		if err := ix.remove(ctx, o); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// single parts locations into those that are the only or the oldest ones with their paths, and the rest.
+func single(all []Location) (first, again []Location) {
+	oldest := map[string]Location{}
+	for _, o := range all {
+		if old, ok := oldest[o.Path]; !ok || cmp.Or(cmp.Compare(o.placed, old.placed), bytes.Compare(o.ID[:], old.ID[:])) < 0 {
+			oldest[o.Path] = o
+		}
+	}
+	for _, o := range all {
+		if o.Path == "" || o.ID == oldest[o.Path].ID {
+			first = append(first, o)
+		} else {
+			again = append(again, o)
+		}
+	}
+	return first, again
+}
+
+// start begins to index a location, after another one has ended if told so; ix.mu is held. Without a path
+// nothing is known of it yet.
+func (ix *Indexer) start(o Location, after <-chan struct{}) {
+	if ix.spawn != nil && o.Path != "" {
+		ix.locations[o.ID] = ix.location(o)
+		ix.spawn(ix.locations[o.ID], after)
+	}
 }
 
 func (ix *Indexer) location(o Location) *location {
@@ -266,10 +358,7 @@ func (ix *Indexer) Add(_ context.Context, path string, o Options) (Location, err
 	ix.cfg.Events.LocationAdded(l.ID, l.Name, l.Path)
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if ix.spawn != nil {
-		ix.locations[l.ID] = ix.location(l)
-		ix.spawn(ix.locations[l.ID])
-	}
+	ix.start(l, nil)
 	return l, nil
 }
 
@@ -336,7 +425,8 @@ func nameFor(abs, asked string, own []Location) (string, error) {
 }
 
 // Remove ends a location: one register says that it exists no more, and everybody drops its feed. The
-// folder is not touched. It returns a *Refusal with ErrUnknown for what is no location of this device.
+// folder is not touched. It returns a *Refusal with ErrUnknown for what is no location of this device; on
+// any other error the location is indexed as before.
 func (ix *Indexer) Remove(ctx context.Context, id record.LocationID) error {
 	ix.change.Lock()
 	defer ix.change.Unlock()
@@ -348,30 +438,58 @@ func (ix *Indexer) Remove(ctx context.Context, id record.LocationID) error {
 	if at < 0 {
 		return &Refusal{Path: id.String(), Err: ErrUnknown}
 	}
+	return ix.remove(ctx, own[at])
+}
+
+// remove ends an own location; ix.change is held.
+func (ix *Indexer) remove(ctx context.Context, o Location) error {
 	ix.mu.Lock()
-	l := ix.locations[id]
-	delete(ix.locations, id)
+	l := ix.locations[o.ID]
 	ix.mu.Unlock()
-	files := 0
-	if l != nil { // nothing may be written to its feed after the register
-		l.cancel()
-		select {
-		case <-l.done:
-		case <-ctx.Done():
-			return fmt.Errorf("remove location %q: %w", own[at].Name, ctx.Err())
-		}
-		files = l.Status().Files
+	err := ix.halt(ctx, l) // nothing may be written to its feed after the register
+	if err == nil {
+		err = ix.feeds.SetRegisters(record.Register{Entity: o.entity(), Field: record.FieldExists, Value: []byte{0}})
 	}
-	err = ix.feeds.SetRegisters(record.Register{Entity: own[at].entity(), Field: record.FieldExists, Value: []byte{0}})
 	if err == nil {
 		err = ix.feeds.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("remove location %q: %w", own[at].Name, err)
+		if l != nil {
+			ix.mu.Lock()
+			ix.start(o, l.done)
+			ix.mu.Unlock()
+		}
+		return fmt.Errorf("remove location %q: %w", o.Name, err)
 	}
-	ix.cfg.Metrics.LocationGone(id.String())
-	ix.cfg.Events.LocationRemoved(id, own[at].Name, files)
+	ix.forget(o, l)
 	return nil
+}
+
+// halt stops a location and waits until it has. It stays among the locations.
+func (ix *Indexer) halt(ctx context.Context, l *location) error {
+	if l == nil {
+		return nil
+	}
+	l.cancel()
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// forget lets go of a location that exists no more and has stopped, and tells so.
+func (ix *Indexer) forget(o Location, l *location) {
+	files := 0
+	if l != nil {
+		files = l.Status().Files
+	}
+	ix.mu.Lock()
+	delete(ix.locations, o.ID)
+	ix.mu.Unlock()
+	ix.cfg.Metrics.LocationGone(o.ID.String())
+	ix.cfg.Events.LocationRemoved(o.ID, o.Name, files)
 }
 
 // Rescan makes a full pass over the given locations, or over all if none is given, and returns when the

@@ -244,6 +244,7 @@ func TestHardLinks(t *testing.T) {
 	b.settles(l)
 	_, before := b.catalogued(l)
 	must(t, os.Link(filepath.Join(dir, "d/a"), filepath.Join(dir, "e/c")))
+	b.settles(l) // seen at once, nothing would tell which of the new names was the old one
 	must(t, os.Rename(filepath.Join(dir, "e/b"), filepath.Join(dir, "d/b")))
 	b.settles(l)
 	_, after := b.catalogued(l)

@@ -17,7 +17,7 @@ import (
 func TestCatalogueEqualsDisk(t *testing.T) {
 	for _, watching := range []bool{true, false} {
 		t.Run(fmt.Sprintf("watching=%v", watching), func(t *testing.T) {
-			b := newBench(t, Config{Gather: time.Millisecond})
+			b := newBench(t, Config{Gather: 5 * time.Millisecond})
 			b.run()
 			n := 0
 			rapid.Check(t, func(rt *rapid.T) {

@@ -29,6 +29,8 @@ type watches struct {
 	w       *fsnotify.Watcher
 	byPath  map[string]uint32
 	byNode  map[uint32]string
+	byID    map[identity]uint32 // the system has one watch of a directory, whatever path it was asked for by
+	idOf    map[uint32]identity
 	dirty   map[uint32]*dirt
 	shaken  bool            // watches may have ended without a word, as when a disk is taken away
 	wake    chan struct{}   // capacity 1: something is to be looked at
@@ -57,6 +59,7 @@ func (s *watches) start() error {
 	defer s.mu.Unlock()
 	s.w, s.readers, s.shaken = w, readers, false
 	s.byPath, s.byNode, s.dirty = map[string]uint32{}, map[uint32]string{}, map[uint32]*dirt{}
+	s.byID, s.idOf = map[identity]uint32{}, map[uint32]identity{}
 	s.faults.Lock()
 	s.overflow, s.failed = false, nil
 	s.faults.Unlock()
@@ -77,7 +80,7 @@ func (s *watches) start() error {
 func (s *watches) stop() {
 	s.mu.Lock()
 	w, readers := s.w, s.readers
-	s.w, s.byPath, s.byNode, s.dirty = nil, nil, nil, nil
+	s.w, s.byPath, s.byNode, s.byID, s.idOf, s.dirty = nil, nil, nil, nil, nil, nil
 	s.mu.Unlock()
 	if w != nil {
 		w.Close() // has no error that says anything
@@ -150,10 +153,10 @@ func (s *watches) soil(n uint32, name string) {
 	}
 }
 
-// add watches the directory of a node, if it is still what lies at path: a job may be older than a move.
+// add watches the directory of a node, if id is still what lies at path: a job may be older than a move.
 // Where watching is not possible at all, broken says why; a single directory that cannot be watched cannot
 // be listed either, and is reported by whoever lists it.
-func (s *watches) add(n uint32, path string, still func() bool) {
+func (s *watches) add(n uint32, path string, id identity, still func() bool) {
 	s.adding.Lock()
 	defer s.adding.Unlock()
 	s.mu.Lock()
@@ -172,7 +175,15 @@ func (s *watches) add(n uint32, path string, still func() bool) {
 	if other, ok := s.byPath[path]; ok { // moved on, as a pass to come will find
 		s.drop(other)
 	}
+	// Another node may still have this directory from where it was before. Its watch must go first: it would
+	// be the same one, report the old path, and end as soon as the other node lets go of it.
+	if other, ok := s.byID[id]; ok && id.ino != 0 {
+		s.drop(other)
+	}
 	s.byPath[path], s.byNode[n] = n, path
+	if id.ino != 0 {
+		s.byID[id], s.idOf[n] = n, id
+	}
 	s.mu.Unlock()
 	err := w.Add(path)
 	if err == nil {
@@ -180,13 +191,19 @@ func (s *watches) add(n uint32, path string, still func() bool) {
 	}
 	s.mu.Lock()
 	if s.w == w && s.byNode[n] == path {
-		delete(s.byNode, n)
-		delete(s.byPath, path)
+		s.drop(n)
 	}
 	s.mu.Unlock()
 	if watchCause(err) != "" {
 		s.fault(err)
 	}
+}
+
+// active reports whether directories are watched.
+func (s *watches) active() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w != nil
 }
 
 // lacks reports whether directories are watched, but not that of n.
@@ -232,6 +249,10 @@ func (s *watches) drop(n uint32) {
 	if s.byPath[path] == n {
 		delete(s.byPath, path)
 	}
+	if id := s.idOf[n]; s.byID[id] == n {
+		delete(s.byID, id)
+	}
+	delete(s.idOf, n)
 	// It may have ended already. Errors say no more than that.
 	_ = s.w.Remove(path)
 }

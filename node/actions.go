@@ -68,7 +68,10 @@ func (n *Node) awaitScan(ctx context.Context, id record.LocationID, since time.T
 	for {
 		s, ok := n.report(id, progress)
 		switch {
-		case !ok:
+		case !ok: // just added, or gone
+			if _, err := n.ownLocation(id.String()); err != nil {
+				return ScanView{}, err
+			}
 		case s.Phase == catalog.Unavailable:
 			return ScanView{}, &Problem{Code: CodeFolderMissing, Message: "cannot scan " + s.Path, Cause: s.Reason, Try: "peer locations"}
 		case s.LastScan.After(since):

@@ -41,6 +41,10 @@ func (n *Node) refresh() error {
 // reread is refresh; n.refreshing is held.
 func (n *Node) reread() error {
 	held := n.store.States()
+	// May write, but not before Run, so nothing is written while peers are asked; no room can be made here.
+	if err := n.indexer.Adopt(); err != nil && !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
+		return fmt.Errorf("adopt locations: %w", err)
+	}
 	n.mu.Lock()
 	certs := slices.Clone(n.lib.certs)
 	root := n.lib.root

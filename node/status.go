@@ -239,6 +239,8 @@ func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 
 func stateOfPhase(p catalog.Phase) string {
 	switch p {
+	case "": // the indexer does not know the location yet, or does not run
+		return "waiting"
 	case catalog.Unavailable:
 		return "gone"
 	case catalog.Watching, catalog.Polling:

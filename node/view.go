@@ -98,7 +98,7 @@ type LocationView struct {
 	Bytes      uint64           `json:"bytes"`
 	Online     bool             `json:"online"`                       // the device is connected, or this one
 	AsOf       time.Time        `json:"as_of,omitzero"`               // stamp of the head the figures come from
-	State      string           `json:"state,omitempty"`              // "scanning", "watching", "polling" or "gone"
+	State      string           `json:"state,omitempty"`              // "waiting", "scanning", "watching", "polling" or "gone"
 	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
 	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
 	Ignored    uint64           `json:"ignored"`                      // entries left out at the last scan

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"peerdex/record"
+)
+
+// The registers of a location come back from a peer when the node has run for long: it is indexed.
+func TestLocationThatComesBackIsIndexed(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "home"), "a")
+	a.index(t.TempDir()) // the indexer runs
+	folder := t.TempDir()
+	touch(t, folder, "one")
+	loc := record.LocationID{7}
+	e := record.Location(a.self, loc)
+	if err := a.store.SetRegisters(
+		record.Register{Entity: e, Field: record.FieldPath, Value: []byte(folder)},
+		record.Register{Entity: e, Field: record.FieldName, Value: []byte("back")},
+		record.Register{Entity: e, Field: record.FieldExists, Value: []byte{1}},
+	); err != nil {
+		t.Fatal(err)
+	}
+	state := func() string {
+		views, err := a.Locations(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range views {
+			if v.ID == loc.String() {
+				return v.State
+			}
+		}
+		return "unknown"
+	}
+	if s := stateOfPhase(""); s != "waiting" {
+		t.Errorf("a location the indexer does not know is %q", s)
+	}
+	await(t, "the location is watched", func() bool { return state() == "watching" })
+	if names := a.names(a.self, loc); len(names) != 1 || names[0] != "one" {
+		t.Errorf("indexed %q", names)
+	}
+}
+
+// Whoever waits for a scan of a location that is removed meanwhile is told so.
+func TestWaitingForALocationThatGoes(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "home"), "a")
+	loc := a.index(t.TempDir())
+	waits := make(chan struct{}, 1000)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.awaitScan(t.Context(), loc, time.Now().Add(time.Hour), func(ScanProgress) {
+			select {
+			case waits <- struct{}{}:
+			default:
+			}
+		})
+		ended <- err
+	}()
+	<-waits
+	if _, err := a.RemoveLocation(t.Context(), loc.String()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != CodeUnknownLocation {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("waits for ever")
+	}
+}
