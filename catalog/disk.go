@@ -25,10 +25,10 @@ type found struct {
 type wanted func(name string, isDir, sure bool) bool
 
 // disk is how an indexer sees the file system; tests put faults before the real one. Nothing is written
-// and no link is followed, but for the links on the way to the location itself.
+// and no link is followed.
 type disk interface {
-	// stat returns what lies at path; follow says whether a link there is followed.
-	stat(path string, follow bool) found
+	// stat returns what lies at path: a link there itself.
+	stat(path string) found
 	// list appends to out what lies in the directory, or only the given names if there are any: those that
 	// are gone come with fs.ErrNotExist. If something else lies at its path by now, nothing is listed and
 	// the error is fs.ErrNotExist. On an error out holds what was read before it.
@@ -44,7 +44,6 @@ type disk interface {
 type place struct {
 	path string
 	id   identity // what must lie there
-	link bool     // path may be a link: the location itself
 }
 
 // gone reports whether an error of disk says that there is nothing.

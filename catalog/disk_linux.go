@@ -23,16 +23,12 @@ type realDisk struct{}
 // dirents are what directories are read into: 32 KiB is about 800 names.
 var dirents = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-func (realDisk) stat(path string, follow bool) found {
+func (realDisk) stat(path string) found {
 	var (
-		st    unix.Stat_t
-		flags = unix.AT_SYMLINK_NOFOLLOW
-		f     = found{name: path}
+		st unix.Stat_t
+		f  = found{name: path}
 	)
-	if follow {
-		flags = 0
-	}
-	if err := retry(func() error { return unix.Fstatat(unix.AT_FDCWD, path, &st, flags) }); err != nil {
+	if err := retry(func() error { return unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		f.err = &fs.PathError{Op: "stat", Path: path, Err: err}
 		return f
 	}
@@ -68,10 +64,7 @@ func retry(call func() error) error {
 
 func (d realDisk) list(dir place, names []string, keep wanted, out []found) (_ []found, err error) {
 	var fd int
-	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NONBLOCK
-	if !dir.link {
-		flags |= unix.O_NOFOLLOW
-	}
+	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOFOLLOW
 	if len(names) > 0 { // nothing is read: search permission is enough
 		flags |= unix.O_PATH
 	}

@@ -18,13 +18,9 @@ const errNotDirectory = syscall.ENOTDIR
 // realDisk uses what package os offers everywhere.
 type realDisk struct{}
 
-func (realDisk) stat(path string, follow bool) found {
-	look := os.Lstat
-	if follow {
-		look = os.Stat
-	}
+func (realDisk) stat(path string) found {
 	f := found{name: path}
-	info, err := look(path)
+	info, err := os.Lstat(path)
 	if err != nil {
 		f.err = err
 		return f
@@ -61,7 +57,7 @@ func (d realDisk) list(dir place, names []string, keep wanted, out []found) ([]f
 		if sure && !keep(name, isDir, true) {
 			return
 		}
-		f := d.stat(filepath.Join(dir.path, name), false)
+		f := d.stat(filepath.Join(dir.path, name))
 		f.name = name
 		if f.err == nil && f.kind == record.Symlink {
 			f.target, f.err = os.Readlink(filepath.Join(dir.path, name))
@@ -70,7 +66,7 @@ func (d realDisk) list(dir place, names []string, keep wanted, out []found) ([]f
 			out = append(out, f)
 		}
 	}
-	if here := d.stat(dir.path, dir.link); here.err != nil {
+	if here := d.stat(dir.path); here.err != nil {
 		return out, here.err
 	} else if here.id != dir.id {
 		return out, &fs.PathError{Op: "open", Path: dir.path, Err: fs.ErrNotExist}
@@ -92,7 +88,7 @@ func (d realDisk) list(dir place, names []string, keep wanted, out []found) ([]f
 func (realDisk) remote(string) string { return "" }
 
 func (d realDisk) read(path string, limit int64) ([]byte, error) {
-	if f := d.stat(path, false); f.err != nil || f.kind != record.Regular {
+	if f := d.stat(path); f.err != nil || f.kind != record.Regular {
 		return nil, fmt.Errorf("read %s: not a regular file", path)
 	}
 	f, err := os.Open(path)

@@ -205,6 +205,28 @@ func TestOverflowMeansAFullPass(t *testing.T) {
 }
 
 // A disk mounted inside the folder is taken away: an empty directory stands there, and says nothing.
+// Somebody puts a link where the folder was. What it leads to is nobody's to know: the location is
+// unavailable, and nothing of the target gets into the catalogue.
+func TestLinkInPlaceOfTheFolderIsNotFollowed(t *testing.T) {
+	base := t.TempDir()
+	dir, secret := filepath.Join(base, "dir"), filepath.Join(base, "secret")
+	write(t, dir, "ok")
+	write(t, secret, "private")
+	b := newBench(t, Config{RetryEvery: time.Millisecond})
+	b.run()
+	l := b.add(dir, Options{})
+	b.phase(Watching)
+	before, _ := b.catalogued(l)
+	must(t, os.RemoveAll(dir))
+	must(t, os.Symlink(secret, dir))
+	b.until("the reason says it is no directory", func() bool {
+		return only(b.ix.Status()).Reason == "not a directory any more"
+	})
+	if after, _ := b.catalogued(l); !equal(before, after) {
+		t.Errorf("catalogued through the link: %v", after)
+	}
+}
+
 func TestUnmountedInsideIsKept(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "usb/a", "usb/b/c", "x")
@@ -257,8 +279,8 @@ func (d *mounted) turn(path string, id *identity) {
 	}
 }
 
-func (d *mounted) stat(path string, follow bool) found {
-	f := d.realDisk.stat(path, follow)
+func (d *mounted) stat(path string) found {
+	f := d.realDisk.stat(path)
 	d.turn(path, &f.id)
 	return f
 }

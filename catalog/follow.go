@@ -86,7 +86,7 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		}
 		jobs := l.dirty()
 		if shaken {
-			if f := l.disk.stat(l.folder, true); f.err != nil || f.id != l.rootID || l.tree.at(root).flags&flagUnread != 0 {
+			if f := l.disk.stat(l.folder); f.err != nil || f.id != l.rootID || l.tree.at(root).flags&flagUnread != 0 {
 				return nil, nil
 			}
 		}
@@ -148,7 +148,7 @@ func (l *location) dirty() (jobs []job) {
 		if !ok {
 			continue
 		}
-		j := job{node: n, place: place{l.path(rel), t.identity(nd), n == root}, rel: rel, had: l.rules[n]}
+		j := job{node: n, place: place{l.path(rel), t.identity(nd)}, rel: rel, had: l.rules[n]}
 		switch {
 		case d.names[IgnoreFile]: // other rules may hold for all that lies below
 			j.deep, j.up = true, l.rulesAbove(n)

@@ -101,7 +101,7 @@ func (p *pass) moved(r *listing, c uint32, f *found, away bool) uint32 {
 		if !ok {
 			return n // it hangs below something that is gone
 		}
-		old := p.l.disk.stat(p.l.path(rel), false)
+		old := p.l.disk.stat(p.l.path(rel))
 		switch {
 		case gone(old.err):
 			return n

@@ -331,18 +331,19 @@ func (ix *Indexer) Add(_ context.Context, path string, o Options) (Location, err
 	if err := ix.admit(abs, own); err != nil {
 		return Location{}, err
 	}
-	l := Location{Owner: ix.cfg.Device, Path: abs, Exists: true, Ignore: o.Ignore}
+	// The folder itself, not the links that lead to it today: a link put in its place later is not followed.
+	l := Location{Owner: ix.cfg.Device, Path: real(abs), Exists: true, Ignore: o.Ignore}
 	if l.Name, err = nameFor(abs, o.Name, own); err != nil {
 		return Location{}, err
 	}
 	globs := strings.Join(o.Ignore, "\n")
-	if len(globs) > record.MaxValue || len(abs) > record.MaxValue {
+	if len(globs) > record.MaxValue || len(l.Path) > record.MaxValue {
 		return Location{}, &Refusal{Path: abs, Err: ErrBadIgnore}
 	}
 	rand.Read(l.ID[:])
 	e := l.entity()
 	regs := []record.Register{
-		{Entity: e, Field: record.FieldPath, Value: []byte(abs)},
+		{Entity: e, Field: record.FieldPath, Value: []byte(l.Path)},
 		{Entity: e, Field: record.FieldName, Value: []byte(l.Name)},
 		{Entity: e, Field: record.FieldExists, Value: []byte{1}},
 	}

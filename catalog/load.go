@@ -121,7 +121,7 @@ func (l *location) unlike(id identity) bool {
 
 // attach looks whether the folder is there and is what it was.
 func (l *location) attach() (found, error) {
-	f := l.disk.stat(l.folder, true)
+	f := l.disk.stat(l.folder)
 	switch {
 	case f.err != nil:
 		return f, &unavailable{reason(f.err)}
@@ -132,7 +132,7 @@ func (l *location) attach() (found, error) {
 	if l.unlike(f.id) && l.tree.at(root).first != none {
 		// Another disk may be mounted under other numbers. But a place where nothing is mounted is empty,
 		// and says nothing of the disk that belongs there.
-		entries, err := l.disk.list(place{l.folder, f.id, true}, nil, keep, nil)
+		entries, err := l.disk.list(place{l.folder, f.id}, nil, keep, nil)
 		if err != nil {
 			return f, &unavailable{reason(err)}
 		}

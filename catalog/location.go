@@ -173,7 +173,7 @@ func (l *location) scan(ctx context.Context) error {
 	for _, id := range l.strays {
 		p.batch = append(p.batch, store.Put{Record: record.Tombstone{ID: id}})
 	}
-	jobs := []job{{node: root, place: place{l.folder, f.id, true}, up: l.top, had: l.rules[root], deep: true}}
+	jobs := []job{{node: root, place: place{l.folder, f.id}, up: l.top, had: l.rules[root], deep: true}}
 	err = p.run(ctx, jobs, l.more)
 	took := l.cfg.Now().Sub(start)
 	if err != nil {

@@ -63,7 +63,7 @@ func (l *location) look(j job) *listing {
 	out := &listing{job: j, rules: j.up}
 	path := j.place.path
 	l.watch.add(j.node, path, j.place.id, func() bool { // before the listing, so that no change falls between
-		f := l.disk.stat(path, j.place.link)
+		f := l.disk.stat(path)
 		return f.err == nil && f.id == j.place.id
 	})
 	if len(j.names) == 0 {
@@ -341,7 +341,7 @@ func (p *pass) links(ctx context.Context, n uint32, f *found) error {
 		if !ok {
 			continue
 		}
-		g := p.l.disk.stat(p.l.path(rel), false)
+		g := p.l.disk.stat(p.l.path(rel))
 		if g.err != nil || g.id != f.id {
 			continue // its directory will be looked at
 		}

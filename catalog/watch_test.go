@@ -20,7 +20,7 @@ func TestWatchSurvivesTheOldOwner(t *testing.T) {
 	s := newWatches(func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(16) })
 	must(t, s.start())
 	defer s.stop()
-	id := realDisk{}.stat(from, false).id
+	id := realDisk{}.stat(from).id
 	there := func() bool { return true }
 	s.add(1, from, id, there)
 	must(t, os.Rename(from, to))
