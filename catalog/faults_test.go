@@ -204,7 +204,6 @@ func TestOverflowMeansAFullPass(t *testing.T) {
 	b.settles(l)
 }
 
-// A disk mounted inside the folder is taken away: an empty directory stands there, and says nothing.
 // Somebody puts a link where the folder was. What it leads to is nobody's to know: the location is
 // unavailable, and nothing of the target gets into the catalogue.
 func TestLinkInPlaceOfTheFolderIsNotFollowed(t *testing.T) {
@@ -227,6 +226,7 @@ func TestLinkInPlaceOfTheFolderIsNotFollowed(t *testing.T) {
 	}
 }
 
+// A disk mounted inside the folder is taken away: an empty directory stands there, and says nothing.
 func TestUnmountedInsideIsKept(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "usb/a", "usb/b/c", "x")
