@@ -3,6 +3,7 @@
 package catalog
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -65,6 +66,40 @@ func TestAdoptWhatComesBack(t *testing.T) {
 	if n := b.feeds.count(); n != 0 {
 		t.Errorf("%d records of a location that exists no more", n)
 	}
+}
+
+// A removal waits for a disk that does not answer, and the rest of the device does not wait with it.
+func TestAdoptDoesNotWaitForADisk(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a")
+	b := newBench(t, Config{})
+	disk := &stuck{waiting: make(chan struct{}, 100), free: make(chan struct{})}
+	b.ix.disk = disk
+	b.run()
+	l := b.add(dir, Options{})
+	b.phase(Watching)
+	disk.held.Store(true)
+	write(t, dir, "b")
+	<-disk.waiting
+	removed := make(chan error, 1)
+	go func() { removed <- b.ix.Remove(context.Background(), l.ID) }()
+	b.until("the removal is under way", func() bool {
+		free := b.ix.change.TryLock()
+		if free {
+			b.ix.change.Unlock()
+		}
+		return !free
+	})
+	adopted := make(chan error, 1)
+	go func() { adopted <- b.ix.Adopt() }()
+	select {
+	case err := <-adopted:
+		must(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("waits for the disk")
+	}
+	close(disk.free)
+	must(t, <-removed)
 }
 
 // Somebody added the folder again before the old location came back: the old one, whose entries peers know,

@@ -188,9 +188,12 @@ const haltMost = time.Second
 // two with one path, as when a folder was added again before the news of it came back, the younger is
 // removed. Without Run it does nothing: Run begins with the same.
 //
-// A location whose disk does not answer cannot be stopped in time; it is let go of in a call to come.
+// It never waits long for a disk: what an Add or Remove under way, or a location whose disk does not answer,
+// stands in the way of is left to a call to come.
 func (ix *Indexer) Adopt() error {
-	ix.change.Lock()
+	if !ix.change.TryLock() {
+		return nil
+	}
 	defer ix.change.Unlock()
 	ix.mu.Lock()
 	running, known := ix.spawn != nil, maps.Clone(ix.locations)
