@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -230,10 +231,23 @@ func each(events []eventlog.Event) iter.Seq2[eventlog.Event, error] {
 	}
 }
 
-// writeFile writes a file whole or not at all, for this user alone.
+// writeFile writes a file whole or not at all, for this user alone. Behind a link it is the file linked to
+// that is replaced; what is no regular file, a device or a pipe, is written to and stays.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	cannot := func(err error) error {
 		return &node.Problem{Code: node.CodeConflict, Message: "cannot write " + path, Cause: reason(err), Try: "-o FILE in a directory that exists and is yours"}
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && !info.Mode().IsRegular():
+		return writeInto(path, os.O_WRONLY, write, cannot)
+	case err == nil:
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return cannot(err)
+		}
+	default:
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 { // to a file that is not there yet
+			return writeInto(path, os.O_WRONLY|os.O_CREATE, write, cannot)
+		}
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".peer-events-*")
 	if err != nil {
@@ -244,13 +258,39 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 			err = errors.Join(err, os.Remove(tmp.Name()))
 		}
 	}()
-	if err := write(tmp); err != nil {
+	if err := writeWhole(tmp, write, cannot); err != nil {
 		return errors.Join(err, tmp.Close())
 	}
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return cannot(err)
 	}
 	if err := os.Rename(tmp.Name(), path); err != nil {
+		return cannot(err)
+	}
+	return nil
+}
+
+func writeInto(path string, flags int, write func(io.Writer) error, cannot func(error) error) error {
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return cannot(err)
+	}
+	if err := writeWhole(f, write, cannot); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return cannot(err)
+	}
+	return nil
+}
+
+// writeWhole tells an error of the file, which cannot explains, from one of write.
+func writeWhole(f *os.File, write func(io.Writer) error, cannot func(error) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	if _, err := f.Write(b.Bytes()); err != nil {
 		return cannot(err)
 	}
 	return nil

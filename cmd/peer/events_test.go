@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -43,6 +45,46 @@ func TestEventFormats(t *testing.T) {
 	}
 	if _, out, _ := b.run("sync", "events", "-o", "-", "--format", "ndjson"); strings.Count(out, "\n") != 4 {
 		t.Errorf("-o -: %s", out)
+	}
+}
+
+// -o writes through a link and into a device or a pipe, and replaces neither.
+func TestEventsOutputKept(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	real, link, dangling := filepath.Join(dir, "real"), filepath.Join(dir, "link.csv"), filepath.Join(dir, "dangling.csv")
+	if err := os.WriteFile(real, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Symlink("real", link), os.Symlink("fresh", dangling)); err != nil {
+		t.Fatal(err)
+	}
+	for path, file := range map[string]string{link: real, dangling: filepath.Join(dir, "fresh")} {
+		if code, _, stderr := b.run("sync", "events", "-o", path); code != 0 {
+			t.Errorf("%s: exit %d, %q", path, code, stderr)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("%s is a link no more: %v, %v", path, info, err)
+		}
+		if text, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "device_id,") {
+			t.Errorf("%s: %v, %.60q", file, err, text)
+		}
+	}
+	if code, _, stderr := b.run("sync", "events", "-o", dir); code != 7 || !strings.Contains(stderr, "is a directory") {
+		t.Errorf("a directory: exit %d, %q", code, stderr)
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	full := filepath.Join(dir, "full") // a link: a mistake must not cost the system its device
+	if err := os.Symlink("/dev/full", full); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := b.run("sync", "events", "-o", full); code != 7 || !strings.Contains(stderr, "no space left") {
+		t.Errorf("a full device: exit %d, %q", code, stderr)
+	}
+	if target, err := os.Readlink(full); err != nil || target != "/dev/full" {
+		t.Errorf("the link to a device became %q, %v", target, err)
 	}
 }
 

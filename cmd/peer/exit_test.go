@@ -96,6 +96,8 @@ func TestExitCodes(t *testing.T) {
 		"bad count":        {args: []string{"sync", "events", "--limit", "-5"}, exit: 2, code: node.CodeUsage, says: "-5"},
 		"unknown peer":     {args: []string{"sync", "events", "--peer", "attic"}, exit: 5, code: node.CodeUnknownDevice, says: "attic"},
 		"no directory":     {args: []string{"sync", "events", "-o", "/nonexistent/events.sql"}, exit: 7, code: node.CodeConflict, says: "cannot write"},
+		"empty folder":     {args: []string{"add", ""}, exit: 2, code: node.CodeUsage, says: "empty"},
+		"start, empty":     {args: []string{"start", ""}, exit: 2, code: node.CodeUsage, says: "empty"},
 		"unknown shell":    {args: []string{"completion", "tcsh"}, exit: 2, code: node.CodeUsage, says: "tcsh"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +133,23 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("--json: stdout %q, stderr %q", out, stderr)
 			}
 		})
+	}
+}
+
+// A round that reached nobody has said so in its answer, and ends like what cannot be reached.
+func TestNowNoneReached(t *testing.T) {
+	b := newBench(t)
+	code, out, stderr := b.run("sync", "now", "--device", "K0VN")
+	if code != 8 || !strings.Contains(out, "not reached: connection refused") || !strings.Contains(stderr, "was not reached\ncause: connection refused") {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
+	harmless(t, out+stderr)
+	code, out, stderr = b.run("sync", "now", "--device", "K0VN", "--json")
+	if one(t, out); code != 8 || one(t, stderr)["error"] == nil {
+		t.Errorf("--json: exit %d, %q, %q", code, out, stderr)
+	}
+	if code, out, _ := b.run("sync", "now"); code != 0 || strings.Count(out, "  reached") != 2 {
+		t.Errorf("one was not reached: exit %d, %q", code, out)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,7 +77,7 @@ func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
 	return []node.DeviceView{
 		self,
 		{ID: atticID, Short: "K0VN-22EJ", Name: hostile, Link: node.LinkDisconnected, Seen: noon.AddDate(0, 0, -9),
-			AsOf: noon.AddDate(0, 0, -9), ItLacks: new(uint64(3412)), Files: 12040, Bytes: 96_300_000_000, Failures: 4},
+			AsOf: noon.AddDate(0, 0, -9), ItLacks: new(uint64(3412)), Files: 12040, Bytes: 96_300_000_000, Failures: 4, LastError: "connection refused by " + hostile},
 		{ID: nanoID, Short: "91HH-T3KB", Name: "nanopi", Link: node.LinkConnected, Online: true, Seen: noon,
 			AsOf: noon, Address: "/ip4/10.0.0.9/tcp/4001", RTT: metrics.Seconds(2 * time.Millisecond), WeLack: new(uint64(0)), ItLacks: new(uint64(0)),
 			Added: noon.AddDate(0, -1, 0)},
@@ -93,13 +94,22 @@ func (f *fake) Locations(context.Context) ([]node.LocationView, error) {
 	return []node.LocationView{
 		{ID: strings.Repeat("3f", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: "Pictures", Path: "/home/mia/Pictures",
 			Files: 48210, Dirs: 900, Bytes: 212_400_000_000, State: "watching", LastScan: noon.Add(-3 * time.Hour), ScanTook: metrics.Seconds(3100 * time.Millisecond),
-			Ignored: 7, Unreadable: 2, Ignore: []string{"*.tmp"}},
+			Ignored: 7, Unreadable: 24, Ignore: []string{"*.tmp"}, Samples: unreadable()},
 		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: hostile, Path: "/srv/" + hostile,
 			State: "polling", Cause: "too many folders to watch"},
 		{ID: strings.Repeat("5d", 16), Device: nasID, DeviceName: "nas", Name: "photos", Path: "/srv/photos", Files: 131902,
 			Bytes: 1_900_000_000_000, Online: true, AsOf: noon},
 		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9)},
 	}, nil
+}
+
+// unreadable are more paths than are shown, the first of them hostile.
+func unreadable() []node.UnreadableView {
+	out := []node.UnreadableView{{Path: "/home/mia/Pictures/" + hostile, Reason: "permission denied"}}
+	for i := range 22 {
+		out = append(out, node.UnreadableView{Path: fmt.Sprintf("/home/mia/Pictures/broken-%02d", i), Reason: "input/output error"})
+	}
+	return out
 }
 
 func (f *fake) Status(ctx context.Context) (node.Status, error) {
@@ -269,7 +279,13 @@ func (f *fake) SyncNow(ctx context.Context, device string) (node.NowView, error)
 		return node.NowView{}, err
 	}
 	devices, _ := f.Devices(ctx)
-	return node.NowView{Now: noon, Devices: devices[1:]}, nil
+	v := node.NowView{Now: noon}
+	for _, d := range devices[1:] {
+		if device == "" || device == d.ID {
+			v.Devices = append(v.Devices, d)
+		}
+	}
+	return v, nil
 }
 
 func (f *fake) Metrics(context.Context) (metrics.Snapshot, error) {

@@ -58,7 +58,7 @@ var shown = map[string]string{
 	"pause-for":          "sync pause --for 2h",
 	"pause-device":       "sync pause --device nas",
 	"resume":             "sync resume",
-	"now":                "sync now --device nas",
+	"now":                "sync now",
 	"metrics":            "sync metrics",
 	"metrics-device":     "sync metrics --device nas",
 	"metrics-model":      "sync metrics --model entry",

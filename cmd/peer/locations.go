@@ -233,6 +233,9 @@ func (a *app) locationFresh(now time.Time, l node.LocationView) string {
 	return fresh(now, l.Self || l.Online, l.AsOf)
 }
 
+// maxUnreadable is how many unreadable paths are named.
+const maxUnreadable = 20
+
 func (a *app) locationText(l node.LocationView) string {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
@@ -256,6 +259,13 @@ func (a *app) locationText(l node.LocationView) string {
 		line("last scan", "%s, took %s", ago(now, l.LastScan), span(l.ScanTook.Duration()))
 	}
 	line("left out", "%s ignored, %s unreadable", count(l.Ignored), count(l.Unreadable))
+	shown := l.Samples[:min(len(l.Samples), maxUnreadable)]
+	for _, u := range shown {
+		line("unreadable", "%s: %s", escape(u.Path), escape(u.Reason))
+	}
+	if more := uint64(len(shown)); more > 0 && l.Unreadable > more {
+		line("", "and %s more", count(l.Unreadable-more))
+	}
 	for _, p := range l.Ignore {
 		line("ignore", "%s", escape(p))
 	}

@@ -77,6 +77,9 @@ func prepareHome(home string) error {
 // folder returns the absolute path of a folder to index, with the links of its parents resolved so that
 // one folder has one path. It returns a *node.Problem if there is no folder at path.
 func folder(path string) (string, error) {
+	if path == "" { // a variable that is not set must not mean the directory we are in
+		return "", usage("the folder has an empty name", "an empty argument is not the current directory", "peer add .")
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("make %s absolute: %w", path, err)

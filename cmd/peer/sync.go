@@ -179,7 +179,7 @@ func (a *app) syncPauseCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "only with this device")
-	cmd.Flags().Var(spanFlag{&d}, "for", "resume after this long (default: until `peer sync resume`)")
+	cmd.Flags().Var(spanFlag{&d}, "for", "resume after this long (default: until resumed)")
 	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
 	return cmd
 }
@@ -244,22 +244,76 @@ func (a *app) syncNowCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if a.json {
-					return a.document(api.SchemaSyncNow, v)
+				switch {
+				case a.json:
+					err = a.document(api.SchemaSyncNow, v)
+				case len(v.Devices) == 0:
+					err = a.print("no other device; `peer invite` prints the line to join with\n")
+				default:
+					err = a.print("%s", a.nowText(v))
 				}
-				if len(v.Devices) == 0 {
-					return a.print("no other device; `peer invite` prints the line to join with\n")
+				if err != nil {
+					return err
 				}
-				t := &table{right: map[int]bool{3: true, 4: true, 5: true}, shrink: 0}
-				t.row("DEVICE", "LINK", "VIA", "RTT", "WE LACK", "IT LACKS", "SEEN")
-				for _, d := range v.Devices {
-					t.row(a.linkCells(v.Now, d)...)
-				}
-				return a.print("%s", a.render(t))
+				return noneReached(v)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "only with this device")
 	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
 	return cmd
+}
+
+// nowText says of each device what came of dialing it.
+func (a *app) nowText(v node.NowView) string {
+	t := &table{right: map[int]bool{4: true, 5: true, 6: true}, shrink: 1}
+	t.row("DEVICE", "RESULT", "LINK", "VIA", "RTT", "WE LACK", "IT LACKS", "SEEN")
+	for _, d := range v.Devices {
+		cells := a.linkCells(v.Now, d)
+		t.row(append([]string{cells[0], reached(d)}, cells[1:]...)...)
+	}
+	return a.render(t)
+}
+
+// reached says whether a device was, and else why not.
+func reached(d node.DeviceView) string {
+	if d.Online {
+		return "reached"
+	}
+	why, _, _ := strings.Cut(strings.TrimSpace(d.LastError), "\n")
+	switch {
+	case why != "":
+		return "not reached: " + escape(why)
+	case d.Paused:
+		return "not reached: paused"
+	}
+	return "not reached"
+}
+
+// noneReached is the problem of a round that found nobody of those it was to find.
+func noneReached(v node.NowView) error {
+	if len(v.Devices) == 0 {
+		return nil
+	}
+	paused := 0
+	for _, d := range v.Devices {
+		switch {
+		case d.Online:
+			return nil
+		case d.Paused:
+			paused++
+		}
+	}
+	p := &node.Problem{Code: node.CodeUnreachable, Message: "no other device was reached", Cause: "none of " + plural(uint64(len(v.Devices)), "device", "devices") + " answered",
+		Try: "check that `peer status` works on the other device, and that both are on one network"}
+	if len(v.Devices) == 1 {
+		p.Message, p.Cause = v.Devices[0].Name+" was not reached", "it did not answer"
+		if why, _, _ := strings.Cut(strings.TrimSpace(v.Devices[0].LastError), "\n"); why != "" {
+			p.Cause = why
+		}
+	}
+	if paused == len(v.Devices) {
+		p.Cause, p.Try = "sync is paused", "peer sync resume"
+	}
+	return p
 }
