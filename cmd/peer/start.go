@@ -46,7 +46,7 @@ func (a *app) startCmd() *cobra.Command {
 	fs.StringVar(&f.name, "name", "", "name of this device (default: the host's name)")
 	fs.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen on; may be repeated (default: TCP and QUIC on every interface)")
 	fs.StringVar(&f.pubsub, "pubsub", "on", "on or off: gossip hints of changes; sync works without, some seconds later")
-	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder")
+	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
 	must(cmd.RegisterFlagCompletionFunc("pubsub", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -91,7 +91,7 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		ma, err := multiaddr.NewMultiaddr(text)
 		if err != nil {
 			return p, &node.Problem{Code: node.CodeBadAddress, Message: fmt.Sprintf("cannot listen on %q", text),
-				Cause: err.Error(), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
+				Cause: addressFault(err), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
 		}
 		listen = append(listen, ma)
 	}
@@ -105,6 +105,17 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	}
 	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: f.pubsub == "on", Rescan: f.rescan, Log: log}
 	return p, nil
+}
+
+// addressFault is what is wrong with a multiaddr, without the address and that it is wrong.
+func addressFault(err error) string {
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, "failed to parse multiaddr "); ok {
+		if _, fault, ok := strings.Cut(rest, "\": "); ok {
+			return fault
+		}
+	}
+	return text
 }
 
 func overlap(path, other string) error {
@@ -172,7 +183,9 @@ func (a *app) notRunning(ctx context.Context, p plan) error {
 	case len(p.folders) > 0:
 		running.Try = "peer add " + args(p.folders)
 	case p.join != nil:
-		running.Try = "peer join LINE"
+		if _, joined := hostOf(st.Devices, *p.join); !joined {
+			running.Try = "peer join LINE"
+		}
 	}
 	return running
 }
@@ -226,6 +239,16 @@ func (a *app) serve(ctx context.Context, p plan, l net.Listener) (err error) {
 func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	var join joining
 	if p.join != nil {
+		devices, err := n.Devices(ctx)
+		if err != nil {
+			return err
+		}
+		if d, joined := hostOf(devices, *p.join); joined {
+			a.hint("%s is in this library already; nothing to join", escape(d.Name))
+			p.join = nil
+		}
+	}
+	if p.join != nil {
 		if err := a.startJoin(ctx, n, *p.join, &join); err != nil {
 			return err
 		}
@@ -260,6 +283,20 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 		return err
 	}
 	return a.finishJoin(ctx, &join)
+}
+
+// hostOf finds the device that a join line leads to among the other members: who starts a second time with
+// the same command line has joined.
+func hostOf(devices []node.DeviceView, req node.JoinRequest) (node.DeviceView, bool) {
+	for _, addr := range req.Addrs {
+		id := addr[strings.LastIndexByte(addr, '/')+1:] // an address ends in /p2p/ID
+		for _, d := range devices {
+			if !d.Self && d.ID == id {
+				return d, true
+			}
+		}
+	}
+	return node.DeviceView{}, false
 }
 
 func (a *app) startText(st node.Status, locations []node.LocationView, invite *node.InviteView) string {
