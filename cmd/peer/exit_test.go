@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,6 +155,37 @@ func TestNowNoneReached(t *testing.T) {
 	}
 }
 
+// What stdout does not take is told as that, of help too.
+func TestStdoutFull(t *testing.T) {
+	for _, args := range [][]string{{"status"}, {"status", "--help"}, {"version"}, {"completion", "bash"}} {
+		b := newBench(t)
+		var stderr bytes.Buffer
+		a := b.app(nil, &stderr)
+		a.out = full{}
+		code := a.main(t.Context(), args)
+		if text := stderr.String(); code != 1 || !strings.HasPrefix(text, "error: the answer could not be written to stdout\ncause: no space left on device\ntry: ") {
+			t.Errorf("peer %v: exit %d, %q", args, code, text)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: errors.New("no space left on device")}
+}
+
+// Each address that did not answer is printed once.
+func TestUnreachableOnce(t *testing.T) {
+	b := newBench(t)
+	b.fake.problem = &node.Problem{Code: node.CodeUnreachable, Message: "cannot join: nothing answered", Cause: "/ip4/1.2.3.4/tcp/1 timed out; /ip4/1.2.3.5/tcp/1 no route", Try: "t",
+		Details: []node.AddressResult{{Address: "/ip4/1.2.3.4/tcp/1", Result: "timed out"}, {Address: "/ip4/1.2.3.5/tcp/1", Result: "no route"}}}
+	_, _, stderr := b.run("join", goodAddr)
+	if want := "error: cannot join: nothing answered\ncause: /ip4/1.2.3.4/tcp/1: timed out\n       /ip4/1.2.3.5/tcp/1: no route\ntry:   t\n"; stderr != want {
+		t.Errorf("%q, want %q", stderr, want)
+	}
+}
+
 func TestNoDaemon(t *testing.T) {
 	for _, line := range []string{"status", "stop", "devices", "locations", "locations show x", "locations remove x", "locations rescan x", "add .",
 		"ls", "ls /x", "find x", "find -q x", "invite", "join " + goodAddr, "sync status", "sync pause", "sync resume", "sync now", "sync metrics", "sync events", "sync events -f"} {
@@ -197,6 +230,12 @@ func TestStartRefuses(t *testing.T) {
 			os.Remove(b.home)
 			os.WriteFile(b.home, nil, 0o600)
 		}, never, 7, "not a directory"},
+		"no write": {func(t *testing.T, b *bench) {
+			if os.Getuid() == 0 {
+				t.Skip("root writes everywhere")
+			}
+			os.Chmod(b.home, 0o500)
+		}, never, 7, "cannot be written"},
 		"newer schema":  {nil, cannot(node.CodeNewerSchema), 7, "cannot open"},
 		"port in use":   {nil, cannot(node.CodePortInUse), 7, "cannot open"},
 		"corrupt":       {nil, cannot(node.CodeIntegrity), 9, "cannot open"},
