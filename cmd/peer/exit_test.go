@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,6 +53,9 @@ func TestExitCodes(t *testing.T) {
 		"device without path": {args: []string{"ls", "nas:"}, exit: 2, code: node.CodeUsage, says: "lacks a path"},
 		"two devices":         {args: []string{"ls", "nas:/a", "--on", "laptop"}, exit: 2, code: node.CodeUsage, says: "named twice"},
 		"bad span":            {args: []string{"sync", "pause", "--for", "soon"}, exit: 2, code: node.CodeUsage, says: `"soon" is not a span of time`},
+		"long span":           {args: []string{"sync", "pause", "--for", "200000d"}, exit: 2, code: node.CodeUsage, says: "the most is 100 years"},
+		"longer span":         {args: []string{"sync", "pause", "--for", "99999999999999999999d"}, exit: 2, code: node.CodeUsage, says: "the most is 100 years"},
+		"short span":          {args: []string{"sync", "pause", "--for", "0s"}, exit: 2, code: node.CodeUsage, says: "the least is 1s"},
 		"pause ourselves":     {args: []string{"sync", "pause", "--device", "laptop"}, exit: 2, code: node.CodeUsage, says: "is this one"},
 		"bad sort":            {args: []string{"find", "x", "--sort", "colour"}, exit: 2, code: node.CodeUsage, says: "colour"},
 		"bad limit":           {args: []string{"find", "x", "--limit", "-1"}, exit: 2, code: node.CodeUsage, says: "-1"},
@@ -274,6 +278,9 @@ func TestCodes(t *testing.T) {
 	}
 }
 
+// valueOfWords is a flag whose value is named by several words.
+var valueOfWords = regexp.MustCompile(`(?m)^ +(-\w, )?--[\w-]+( \w\S*){2,}   `)
+
 // Each command shows three examples and its exit codes, and takes no arguments it does not know.
 func TestHelp(t *testing.T) {
 	a := newHome(t).app(nil, nil)
@@ -284,6 +291,9 @@ func TestHelp(t *testing.T) {
 		code, out, stderr := b.run(args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("peer %v: exit %d, %s", args, code, stderr)
+		}
+		if wrong := valueOfWords.FindString(out); wrong != "" { // backquotes in the help of a flag name its value
+			t.Errorf("peer %v: %q", args, wrong)
 		}
 		if !strings.Contains(out, "Exit codes:\n  0    done") {
 			t.Errorf("peer %v does not name its exit codes", args)
