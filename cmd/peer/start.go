@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"peerdex/api"
+	"peerdex/eventlog"
 	"peerdex/node"
 )
 
@@ -261,6 +263,10 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	if err != nil {
 		return err
 	}
+	joins, err := joinsSoFar(ctx, n) // before there is a line to join with
+	if err != nil {
+		return err
+	}
 	var invite *node.InviteView
 	if p.join == nil {
 		switch v, err := n.Invite(ctx, node.InviteRequest{}); {
@@ -282,7 +288,55 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	if err != nil {
 		return err
 	}
-	return a.finishJoin(ctx, &join)
+	if err := a.finishJoin(ctx, &join); err != nil || a.json {
+		return err
+	}
+	if err := a.tellJoins(ctx, n, selfOf(st.Devices).ID, joins); err != nil && ctx.Err() == nil {
+		p.cfg.Log.Warn("who joins is told no longer", "error", err) // the node serves all the same
+	}
+	return nil
+}
+
+// joinsSoFar asks for the events of devices that join from now on.
+func joinsSoFar(ctx context.Context, n daemon) (eventlog.Query, error) {
+	q := eventlog.Query{Types: []eventlog.Type{eventlog.DeviceJoined{}.Type()}, Limit: 100}
+	last := q
+	last.Desc, last.Limit = true, 1
+	events, _, err := n.Events(ctx, last)
+	for _, e := range events {
+		q.Cursor = eventlog.After(e)
+	}
+	return q, err
+}
+
+// tellJoins prints who joins, until ctx ends.
+func (a *app) tellJoins(ctx context.Context, n daemon, self string, q eventlog.Query) error {
+	wake, cancel := n.WatchEvents()
+	defer cancel()
+	for {
+		events, next, err := n.Events(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			q.Cursor = eventlog.After(e)
+			var d eventlog.DeviceJoined
+			if e.PeerDeviceID == self || json.Unmarshal(e.Details, &d) != nil { // we joined, which was told
+				continue
+			}
+			if err := a.print("%s joined\n", escape(d.Name)); err != nil {
+				return err
+			}
+		}
+		if next != (eventlog.Cursor{}) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		}
+	}
 }
 
 // hostOf finds the device that a join line leads to among the other members: who starts a second time with

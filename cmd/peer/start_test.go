@@ -189,6 +189,26 @@ func TestStartJoin(t *testing.T) {
 	}
 }
 
+// A start tells who joins while it runs, not who did before, and not that it joined itself.
+func TestStartTellsJoins(t *testing.T) {
+	b, _ := starter(t)
+	go b.fake.join(atticID, "before")
+	for len(b.fake.wake) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	r := b.start()
+	r.wait(t, lastLine)
+	b.fake.join(laptopID, "itself")
+	b.fake.join(nasID, "nas\x1b[2J")
+	b.fake.join(nanoID, "nanopi")
+	r.wait(t, "nanopi joined\n")
+	r.cancel()
+	r.code(t)
+	if _, told, _ := strings.Cut(r.out.String(), "closes.\n"); told != "nas\\x1b[2J joined\nnanopi joined\n" {
+		t.Errorf("told %q", told)
+	}
+}
+
 // The same command line a second time just starts, and while that runs does not tell to join either.
 func TestStartJoinedAlready(t *testing.T) {
 	b, _ := starter(t)
