@@ -353,3 +353,40 @@ func TestDocument(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// A daemon that took the request and is silent does not hold the client for ever.
+func TestSilentDaemon(t *testing.T) {
+	dir, err := os.MkdirTemp("", "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := NewClient(filepath.Join(dir, "s"))
+	defer c.Close()
+	c.patience = 20 * time.Millisecond
+	_, err = c.Status(t.Context())
+	if p := AsProblem(err); p.Code != node.CodeNoDaemon || p.Message != "the daemon does not answer" || p.Cause == "" || p.Try == "" {
+		t.Errorf("%+v", p)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond) // the caller's own end stays its own
+	defer cancel()
+	if _, err := c.Devices(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestListenNoPlace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Listen(t.Context(), filepath.Join(file, "d", "s"))
+	if p := AsProblem(err); p.Code != node.CodeHomeUnsafe || p.Cause == "" || p.Try == "" {
+		t.Errorf("%+v", p)
+	}
+}

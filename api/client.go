@@ -25,16 +25,20 @@ import (
 // Client asks the daemon behind a socket. Its errors are *node.Problem; node.CodeNoDaemon when nobody
 // answers there.
 type Client struct {
-	socket string
-	http   *http.Client
+	socket   string
+	http     *http.Client
+	patience time.Duration // with requests that are answered from memory
 }
+
+// patience is much more than a busy daemon needs for what it knows.
+const patience = 10 * time.Second
 
 // NewClient returns a client; it connects when it is first used.
 func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}, patience: patience}
 }
 
 // Close lets go of idle connections.
@@ -108,6 +112,22 @@ func (c *Client) get(ctx context.Context, method, path string, q url.Values, bod
 	return nil
 }
 
+// soon is get for what the daemon answers at once, unless it hangs.
+func (c *Client) soon(ctx context.Context, method, path string, q url.Values, body, v any) error {
+	short, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	err := c.get(short, method, path, q, body, v)
+	if err == nil || ctx.Err() != nil || short.Err() == nil {
+		return err
+	}
+	return &node.Problem{
+		Code:    node.CodeNoDaemon,
+		Message: "the daemon does not answer",
+		Cause:   fmt.Sprintf("it took the request on %s and was silent for %v", c.socket, c.patience),
+		Try:     "try again; if it stays silent, end its process and run peer start",
+	}
+}
+
 // cut is the error for an answer that ended early.
 func cut(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -177,21 +197,21 @@ func told[T any](fn func(T)) func([]byte) error {
 
 // Status is Backend.Status.
 func (c *Client) Status(ctx context.Context) (v node.Status, err error) {
-	err = c.get(ctx, http.MethodGet, "/v1/status", nil, nil, &v)
+	err = c.soon(ctx, http.MethodGet, "/v1/status", nil, nil, &v)
 	return v, err
 }
 
 // Devices is Backend.Devices.
 func (c *Client) Devices(ctx context.Context) ([]node.DeviceView, error) {
 	var v devices
-	err := c.get(ctx, http.MethodGet, "/v1/devices", nil, nil, &v)
+	err := c.soon(ctx, http.MethodGet, "/v1/devices", nil, nil, &v)
 	return v.Devices, err
 }
 
 // Locations is Backend.Locations.
 func (c *Client) Locations(ctx context.Context) ([]node.LocationView, error) {
 	var v locations
-	err := c.get(ctx, http.MethodGet, "/v1/locations", nil, nil, &v)
+	err := c.soon(ctx, http.MethodGet, "/v1/locations", nil, nil, &v)
 	return v.Locations, err
 }
 
@@ -226,7 +246,7 @@ func (c *Client) List(ctx context.Context, req node.ListQuery) (v node.Listing, 
 	q := url.Values{"device": {req.Device}, "limit": {strconv.Itoa(req.Limit)}}
 	setText(q, "path", req.Path)
 	setText(q, "after", req.After)
-	err = c.get(ctx, http.MethodGet, "/v1/entries", q, nil, &v)
+	err = c.soon(ctx, http.MethodGet, "/v1/entries", q, nil, &v)
 	return v, err
 }
 
@@ -239,7 +259,7 @@ func (c *Client) Find(ctx context.Context, req node.FindQuery, fn func(node.Entr
 
 // Invite is Backend.Invite.
 func (c *Client) Invite(ctx context.Context, req node.InviteRequest) (v node.InviteView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/invites", nil, req, &v)
+	err = c.soon(ctx, http.MethodPost, "/v1/invites", nil, req, &v)
 	return v, err
 }
 
@@ -251,25 +271,25 @@ func (c *Client) Join(ctx context.Context, req node.JoinRequest, progress func(n
 
 // Stop is Backend.Stop.
 func (c *Client) Stop(ctx context.Context) (v node.StopResult, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/stop", nil, struct{}{}, &v)
+	err = c.soon(ctx, http.MethodPost, "/v1/stop", nil, struct{}{}, &v)
 	return v, err
 }
 
 // SyncStatus is Backend.SyncStatus.
 func (c *Client) SyncStatus(ctx context.Context) (v node.SyncStatus, err error) {
-	err = c.get(ctx, http.MethodGet, "/v1/sync", nil, nil, &v)
+	err = c.soon(ctx, http.MethodGet, "/v1/sync", nil, nil, &v)
 	return v, err
 }
 
 // Pause is Backend.Pause; the device is whatever ResolveDevice takes.
 func (c *Client) Pause(ctx context.Context, device string, d time.Duration) (v node.PauseView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/sync/pause", nil, pauseRequest{metrics.Seconds(d), device}, &v)
+	err = c.soon(ctx, http.MethodPost, "/v1/sync/pause", nil, pauseRequest{metrics.Seconds(d), device}, &v)
 	return v, err
 }
 
 // Resume is Backend.Resume; the device is whatever ResolveDevice takes.
 func (c *Client) Resume(ctx context.Context, device string) (v node.PauseView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/sync/resume", nil, ref{Device: device}, &v)
+	err = c.soon(ctx, http.MethodPost, "/v1/sync/resume", nil, ref{Device: device}, &v)
 	return v, err
 }
 
@@ -281,6 +301,6 @@ func (c *Client) SyncNow(ctx context.Context, device string) (v node.NowView, er
 
 // Metrics is Backend.Metrics, of one device (whatever ResolveDevice takes) and one model; "" means all.
 func (c *Client) Metrics(ctx context.Context, device, model string) (v metrics.Snapshot, err error) {
-	err = c.get(ctx, http.MethodGet, "/v1/metrics", url.Values{"device": {device}, "model": {model}}, nil, &v)
+	err = c.soon(ctx, http.MethodGet, "/v1/metrics", url.Values{"device": {device}, "model": {model}}, nil, &v)
 	return v, err
 }

@@ -38,7 +38,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, noPlace(path, err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("close the socket to others: %w", err), l.Close())
@@ -49,9 +49,19 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 // ownDir makes the socket's directory, or insists that nobody else can enter an existing one.
 func ownDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of the control socket: %w", err)
+		return noPlace(dir, err)
 	}
 	return CheckPrivate(dir)
+}
+
+// noPlace is the problem of a directory that takes no socket.
+func noPlace(path string, err error) error {
+	return &node.Problem{
+		Code:    node.CodeHomeUnsafe,
+		Message: "cannot make the control socket at " + path,
+		Cause:   err.Error(),
+		Try:     "make its directory one that you can write to, or set PEER_SOCKET to another path",
+	}
 }
 
 // CheckPrivate returns a *node.Problem with node.CodeHomeUnsafe if dir is a symlink, no directory, open

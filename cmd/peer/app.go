@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,12 +36,17 @@ type app struct {
 
 // main runs the command line and returns its exit code.
 func (a *app) main(ctx context.Context, args []string) int {
+	out := &sink{w: a.out}
+	a.out = out
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.failed() // of help, which does not look
+	}
 	if err == nil {
 		return 0
 	}
@@ -59,6 +65,40 @@ func (a *app) main(ctx context.Context, args []string) int {
 		a.showProblem(p)
 	}
 	return p.Code.Exit()
+}
+
+// sink is stdout. It keeps the first error of writing there.
+type sink struct {
+	w   io.Writer
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	n, err := s.w.Write(b)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.err == nil {
+			s.err = err
+		}
+	}
+	return n, err
+}
+
+func (s *sink) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return unwritten(s.err)
+}
+
+// unwritten is the problem of an answer that stdout did not take.
+func unwritten(err error) error {
+	return &node.Problem{Code: node.CodeInternal, Message: "the answer could not be written to stdout", Cause: reason(err),
+		Try: "look at what stdout leads to: a full disk, or a program that has ended"}
 }
 
 // wantsJSON looks for --json where the flags could not be parsed.
@@ -88,16 +128,33 @@ func (a *app) showProblem(p *node.Problem) {
 		}
 	}
 	part("error:", p.Message)
-	part("cause:", p.Cause)
-	if p.Code == node.CodeUnreachable {
-		var tried []node.AddressResult
-		if b, err := json.Marshal(p.Details); err == nil && json.Unmarshal(b, &tried) == nil {
-			for _, t := range tried {
-				part("", t.Address+": "+t.Result)
-			}
+	causes := []string{p.Cause}
+	if tried := triedAddresses(p); len(tried) > 0 {
+		if strings.Contains(p.Cause, tried[0].Address) { // it is the same list in one line
+			causes = nil
+		}
+		for _, t := range tried {
+			causes = append(causes, t.Address+": "+t.Result)
 		}
 	}
+	label := "cause:"
+	for _, cause := range causes {
+		part(label, cause)
+		label = ""
+	}
 	part("try:", p.Try)
+}
+
+// triedAddresses are the addresses that did not answer, for node.CodeUnreachable.
+func triedAddresses(p *node.Problem) (tried []node.AddressResult) {
+	if p.Code != node.CodeUnreachable {
+		return nil
+	}
+	b, err := json.Marshal(p.Details)
+	if err != nil || json.Unmarshal(b, &tried) != nil {
+		return nil
+	}
+	return tried
 }
 
 // document prints v as the one JSON document of the command.
@@ -116,7 +173,7 @@ func (a *app) document(schema string, v any) error {
 
 func (a *app) write(b []byte) error {
 	if _, err := a.out.Write(b); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
+		return unwritten(err)
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,6 +53,9 @@ func TestExitCodes(t *testing.T) {
 		"device without path": {args: []string{"ls", "nas:"}, exit: 2, code: node.CodeUsage, says: "lacks a path"},
 		"two devices":         {args: []string{"ls", "nas:/a", "--on", "laptop"}, exit: 2, code: node.CodeUsage, says: "named twice"},
 		"bad span":            {args: []string{"sync", "pause", "--for", "soon"}, exit: 2, code: node.CodeUsage, says: `"soon" is not a span of time`},
+		"long span":           {args: []string{"sync", "pause", "--for", "200000d"}, exit: 2, code: node.CodeUsage, says: "the most is 100 years"},
+		"longer span":         {args: []string{"sync", "pause", "--for", "99999999999999999999d"}, exit: 2, code: node.CodeUsage, says: "the most is 100 years"},
+		"short span":          {args: []string{"sync", "pause", "--for", "0s"}, exit: 2, code: node.CodeUsage, says: "the least is 1s"},
 		"pause ourselves":     {args: []string{"sync", "pause", "--device", "laptop"}, exit: 2, code: node.CodeUsage, says: "is this one"},
 		"bad sort":            {args: []string{"find", "x", "--sort", "colour"}, exit: 2, code: node.CodeUsage, says: "colour"},
 		"bad limit":           {args: []string{"find", "x", "--limit", "-1"}, exit: 2, code: node.CodeUsage, says: "-1"},
@@ -153,6 +159,37 @@ func TestNowNoneReached(t *testing.T) {
 	}
 }
 
+// What stdout does not take is told as that, of help too.
+func TestStdoutFull(t *testing.T) {
+	for _, args := range [][]string{{"status"}, {"status", "--help"}, {"version"}, {"completion", "bash"}} {
+		b := newBench(t)
+		var stderr bytes.Buffer
+		a := b.app(nil, &stderr)
+		a.out = full{}
+		code := a.main(t.Context(), args)
+		if text := stderr.String(); code != 1 || !strings.HasPrefix(text, "error: the answer could not be written to stdout\ncause: no space left on device\ntry: ") {
+			t.Errorf("peer %v: exit %d, %q", args, code, text)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: errors.New("no space left on device")}
+}
+
+// Each address that did not answer is printed once.
+func TestUnreachableOnce(t *testing.T) {
+	b := newBench(t)
+	b.fake.problem = &node.Problem{Code: node.CodeUnreachable, Message: "cannot join: nothing answered", Cause: "/ip4/1.2.3.4/tcp/1 timed out; /ip4/1.2.3.5/tcp/1 no route", Try: "t",
+		Details: []node.AddressResult{{Address: "/ip4/1.2.3.4/tcp/1", Result: "timed out"}, {Address: "/ip4/1.2.3.5/tcp/1", Result: "no route"}}}
+	_, _, stderr := b.run("join", goodAddr)
+	if want := "error: cannot join: nothing answered\ncause: /ip4/1.2.3.4/tcp/1: timed out\n       /ip4/1.2.3.5/tcp/1: no route\ntry:   t\n"; stderr != want {
+		t.Errorf("%q, want %q", stderr, want)
+	}
+}
+
 func TestNoDaemon(t *testing.T) {
 	for _, line := range []string{"status", "stop", "devices", "locations", "locations show x", "locations remove x", "locations rescan x", "add .",
 		"ls", "ls /x", "find x", "find -q x", "invite", "join " + goodAddr, "sync status", "sync pause", "sync resume", "sync now", "sync metrics", "sync events", "sync events -f"} {
@@ -197,6 +234,12 @@ func TestStartRefuses(t *testing.T) {
 			os.Remove(b.home)
 			os.WriteFile(b.home, nil, 0o600)
 		}, never, 7, "not a directory"},
+		"no write": {func(t *testing.T, b *bench) {
+			if os.Getuid() == 0 {
+				t.Skip("root writes everywhere")
+			}
+			os.Chmod(b.home, 0o500)
+		}, never, 7, "cannot be written"},
 		"newer schema":  {nil, cannot(node.CodeNewerSchema), 7, "cannot open"},
 		"port in use":   {nil, cannot(node.CodePortInUse), 7, "cannot open"},
 		"corrupt":       {nil, cannot(node.CodeIntegrity), 9, "cannot open"},
@@ -235,6 +278,9 @@ func TestCodes(t *testing.T) {
 	}
 }
 
+// valueOfWords is a flag whose value is named by several words.
+var valueOfWords = regexp.MustCompile(`(?m)^ +(-\w, )?--[\w-]+( \w\S*){2,}   `)
+
 // Each command shows three examples and its exit codes, and takes no arguments it does not know.
 func TestHelp(t *testing.T) {
 	a := newHome(t).app(nil, nil)
@@ -245,6 +291,9 @@ func TestHelp(t *testing.T) {
 		code, out, stderr := b.run(args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("peer %v: exit %d, %s", args, code, stderr)
+		}
+		if wrong := valueOfWords.FindString(out); wrong != "" { // backquotes in the help of a flag name its value
+			t.Errorf("peer %v: %q", args, wrong)
 		}
 		if !strings.Contains(out, "Exit codes:\n  0    done") {
 			t.Errorf("peer %v does not name its exit codes", args)

@@ -376,6 +376,20 @@ func (f *fake) happen(summary string) {
 	f.wake <- struct{}{}
 }
 
+// join logs that a device has joined.
+func (f *fake) join(id, name string) {
+	details, err := json.Marshal(eventlog.DeviceJoined{Name: name})
+	if err != nil {
+		panic(err)
+	}
+	f.mu.Lock()
+	f.more = append(f.more, eventlog.Event{DeviceID: laptopID, Seq: uint64(5 + len(f.more)), Timestamp: noon, HLC: hlc.At(noon) + hlc.Stamp(len(f.more)),
+		Type: "device_joined", Category: eventlog.DeviceJoined{}.Type().Category(), Severity: eventlog.Info, PeerDeviceID: id,
+		Details: details, SchemaVersion: 1})
+	f.mu.Unlock()
+	f.wake <- struct{}{}
+}
+
 // daemon's part of fake, for start.
 func (f *fake) Run(ctx context.Context) error {
 	<-ctx.Done()

@@ -64,14 +64,24 @@ func (a *app) paths() (paths, error) {
 	return p, nil
 }
 
-// prepareHome makes the home directory, or insists that an existing one is this user's alone.
+// prepareHome makes the home directory, or insists that an existing one is this user's alone and can be written.
 func prepareHome(home string) error {
 	if _, err := os.Lstat(home); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(home, 0o700); err != nil {
-			return &node.Problem{Code: node.CodeConflict, Message: "cannot make the data directory", Cause: err.Error(), Try: "--home DIR"}
+			return &node.Problem{Code: node.CodeConflict, Message: "cannot make the data directory " + home, Cause: reason(err), Try: "--home with a directory that can be made"}
 		}
 	}
-	return api.CheckPrivate(home)
+	if err := api.CheckPrivate(home); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(home, ".peer-start-*")
+	if err != nil {
+		return &node.Problem{Code: node.CodeHomeUnsafe, Message: home + " cannot be written", Cause: reason(err), Try: "chmod 700 " + home + ", or --home with a directory that can be written"}
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("try to write in %s: %w", home, err)
+	}
+	return nil
 }
 
 // folder returns the absolute path of a folder to index, with the links of its parents resolved so that

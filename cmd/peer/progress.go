@@ -11,7 +11,7 @@ import (
 type meter struct {
 	a     *app
 	label string // "catalogue"
-	unit  string // "records"
+	unit  string // "names"; one of them is without the s
 	began time.Time
 	first uint64 // done at the first update: what was there before does not count for the rate
 	shown time.Time
@@ -58,14 +58,15 @@ func (m *meter) line(now time.Time, done, total uint64) string {
 	}
 	var b strings.Builder
 	b.WriteString(m.label)
-	b.WriteString("  ")
+	b.WriteString(" ")
+	one := strings.TrimSuffix(m.unit, "s")
 	if total == 0 {
-		fmt.Fprintf(&b, "%s %s", count(done), m.unit)
+		b.WriteString(plural(done, one, m.unit))
 	} else {
 		if m.a.errWidth > 0 {
-			b.WriteString(m.a.bar(done, total) + "  ")
+			b.WriteString(" " + m.a.bar(done, total) + "  ")
 		}
-		fmt.Fprintf(&b, "%s of %s %s", count(done), count(total), m.unit)
+		fmt.Fprintf(&b, "%s of %s", count(done), plural(total, one, m.unit))
 	}
 	if rate >= 1 {
 		fmt.Fprintf(&b, "%s%s/s", m.a.sep(), count(uint64(rate)))

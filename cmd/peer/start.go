@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"peerdex/api"
+	"peerdex/eventlog"
 	"peerdex/node"
 )
 
@@ -46,7 +48,7 @@ func (a *app) startCmd() *cobra.Command {
 	fs.StringVar(&f.name, "name", "", "name of this device (default: the host's name)")
 	fs.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen on; may be repeated (default: TCP and QUIC on every interface)")
 	fs.StringVar(&f.pubsub, "pubsub", "on", "on or off: gossip hints of changes; sync works without, some seconds later")
-	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder")
+	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
 	must(cmd.RegisterFlagCompletionFunc("pubsub", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -91,7 +93,7 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		ma, err := multiaddr.NewMultiaddr(text)
 		if err != nil {
 			return p, &node.Problem{Code: node.CodeBadAddress, Message: fmt.Sprintf("cannot listen on %q", text),
-				Cause: err.Error(), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
+				Cause: addressFault(err), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
 		}
 		listen = append(listen, ma)
 	}
@@ -105,6 +107,17 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	}
 	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: f.pubsub == "on", Rescan: f.rescan, Log: log}
 	return p, nil
+}
+
+// addressFault is what is wrong with a multiaddr, without the address and that it is wrong.
+func addressFault(err error) string {
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, "failed to parse multiaddr "); ok {
+		if _, fault, ok := strings.Cut(rest, "\": "); ok {
+			return fault
+		}
+	}
+	return text
 }
 
 func overlap(path, other string) error {
@@ -172,7 +185,9 @@ func (a *app) notRunning(ctx context.Context, p plan) error {
 	case len(p.folders) > 0:
 		running.Try = "peer add " + args(p.folders)
 	case p.join != nil:
-		running.Try = "peer join LINE"
+		if _, joined := hostOf(st.Devices, *p.join); !joined {
+			running.Try = "peer join LINE"
+		}
 	}
 	return running
 }
@@ -226,6 +241,16 @@ func (a *app) serve(ctx context.Context, p plan, l net.Listener) (err error) {
 func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	var join joining
 	if p.join != nil {
+		devices, err := n.Devices(ctx)
+		if err != nil {
+			return err
+		}
+		if d, joined := hostOf(devices, *p.join); joined {
+			a.hint("%s is in this library already; nothing to join", escape(d.Name))
+			p.join = nil
+		}
+	}
+	if p.join != nil {
 		if err := a.startJoin(ctx, n, *p.join, &join); err != nil {
 			return err
 		}
@@ -235,6 +260,10 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 		return err
 	}
 	st, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	joins, err := joinsSoFar(ctx, n) // before there is a line to join with
 	if err != nil {
 		return err
 	}
@@ -259,7 +288,69 @@ func (a *app) begin(ctx context.Context, n daemon, p plan) error {
 	if err != nil {
 		return err
 	}
-	return a.finishJoin(ctx, &join)
+	if err := a.finishJoin(ctx, &join); err != nil || a.json {
+		return err
+	}
+	if err := a.tellJoins(ctx, n, selfOf(st.Devices).ID, joins); err != nil && ctx.Err() == nil {
+		p.cfg.Log.Warn("who joins is told no longer", "error", err) // the node serves all the same
+	}
+	return nil
+}
+
+// joinsSoFar asks for the events of devices that join from now on.
+func joinsSoFar(ctx context.Context, n daemon) (eventlog.Query, error) {
+	q := eventlog.Query{Types: []eventlog.Type{eventlog.DeviceJoined{}.Type()}, Limit: 100}
+	last := q
+	last.Desc, last.Limit = true, 1
+	events, _, err := n.Events(ctx, last)
+	for _, e := range events {
+		q.Cursor = eventlog.After(e)
+	}
+	return q, err
+}
+
+// tellJoins prints who joins, until ctx ends.
+func (a *app) tellJoins(ctx context.Context, n daemon, self string, q eventlog.Query) error {
+	wake, cancel := n.WatchEvents()
+	defer cancel()
+	for {
+		events, next, err := n.Events(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			q.Cursor = eventlog.After(e)
+			var d eventlog.DeviceJoined
+			if e.PeerDeviceID == self || json.Unmarshal(e.Details, &d) != nil { // we joined, which was told
+				continue
+			}
+			if err := a.print("%s joined\n", escape(d.Name)); err != nil {
+				return err
+			}
+		}
+		if next != (eventlog.Cursor{}) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		}
+	}
+}
+
+// hostOf finds the device that a join line leads to among the other members: who starts a second time with
+// the same command line has joined.
+func hostOf(devices []node.DeviceView, req node.JoinRequest) (node.DeviceView, bool) {
+	for _, addr := range req.Addrs {
+		id := addr[strings.LastIndexByte(addr, '/')+1:] // an address ends in /p2p/ID
+		for _, d := range devices {
+			if !d.Self && d.ID == id {
+				return d, true
+			}
+		}
+	}
+	return node.DeviceView{}, false
 }
 
 func (a *app) startText(st node.Status, locations []node.LocationView, invite *node.InviteView) string {

@@ -189,6 +189,61 @@ func TestStartJoin(t *testing.T) {
 	}
 }
 
+// A start tells who joins while it runs, not who did before, and not that it joined itself.
+func TestStartTellsJoins(t *testing.T) {
+	b, _ := starter(t)
+	go b.fake.join(atticID, "before")
+	for len(b.fake.wake) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	r := b.start()
+	r.wait(t, lastLine)
+	b.fake.join(laptopID, "itself")
+	b.fake.join(nasID, "nas\x1b[2J")
+	b.fake.join(nanoID, "nanopi")
+	r.wait(t, "nanopi joined\n")
+	r.cancel()
+	r.code(t)
+	if _, told, _ := strings.Cut(r.out.String(), "closes.\n"); told != "nas\\x1b[2J joined\nnanopi joined\n" {
+		t.Errorf("told %q", told)
+	}
+}
+
+// The same command line a second time just starts, and while that runs does not tell to join either.
+func TestStartJoinedAlready(t *testing.T) {
+	b, _ := starter(t)
+	line := "/ip4/192.168.1.20/udp/4001/quic-v1/p2p/" + memberID + "#k7f3-9qxe"
+	b.open = func(context.Context, nodeConfig) (daemon, error) { return joined{b.fake}, nil }
+	r := b.start("--join", line)
+	r.wait(t, lastLine)
+	if !strings.Contains(r.err.String(), "studio is in this library already") || strings.Contains(b.fake.log(), "join") {
+		t.Errorf("%q, %s", r.err.String(), b.fake.log())
+	}
+	if code, _, stderr := b.run("start", "--join", line); code != 7 || !strings.Contains(stderr, "try:   peer status") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+	r.cancel()
+	if code := r.code(t); code != 0 {
+		t.Errorf("exit %d: %s", code, r.err.String())
+	}
+}
+
+const memberID = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+
+// joined is a fake with the device that goodAddr leads to.
+type joined struct{ *fake }
+
+func (j joined) Devices(ctx context.Context) ([]node.DeviceView, error) {
+	list, err := j.fake.Devices(ctx)
+	return append(list, node.DeviceView{ID: memberID, Name: "studio"}), err
+}
+
+func (j joined) Status(ctx context.Context) (node.Status, error) {
+	st, err := j.fake.Status(ctx)
+	st.Devices, _ = j.Devices(ctx)
+	return st, err
+}
+
 // `peer ls` of a path through a symbolic link finds the folder as it is known.
 func TestLsThroughLink(t *testing.T) {
 	b := newBench(t)

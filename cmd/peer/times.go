@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -82,35 +83,50 @@ var spanUnits = map[string]time.Duration{
 // parseSpan reads whole numbers with units, such as "2h", "1h30m", "90 min" and "1 day 2 hours", up to a
 // hundred years.
 func parseSpan(text string) (time.Duration, bool) {
-	var total time.Duration
+	d, err := readSpan(text)
+	return d, err == nil
+}
+
+var (
+	errNoSpan   = errors.New("not a span of time")
+	errLongSpan = errors.New("a span of time of more than 100 years")
+)
+
+// readSpan is parseSpan that tells what is too long from what is no span.
+func readSpan(text string) (time.Duration, error) {
+	var (
+		total time.Duration
+		long  bool
+	)
 	rest := strings.TrimSpace(text)
 	if rest == "" {
-		return 0, false
+		return 0, errNoSpan
 	}
 	for rest != "" {
 		digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
 		if digits <= 0 {
-			return 0, false
+			return 0, errNoSpan
 		}
 		n, err := strconv.ParseInt(rest[:digits], 10, 32)
-		if err != nil {
-			return 0, false
-		}
+		long = long || err != nil // digits alone can only be too many
 		rest = strings.TrimLeft(rest[digits:], " ")
 		letters := strings.IndexFunc(rest, func(r rune) bool { return !unicode.IsLetter(r) })
 		if letters < 0 {
 			letters = len(rest)
 		}
 		unit, ok := spanUnits[rest[:letters]]
-		if !ok || time.Duration(n) > maxSpan/unit {
-			return 0, false
+		if !ok {
+			return 0, errNoSpan
 		}
-		if total += time.Duration(n) * unit; total > maxSpan {
-			return 0, false
+		if long = long || time.Duration(n) > (maxSpan-total)/unit; !long {
+			total += time.Duration(n) * unit
 		}
 		rest = strings.TrimLeft(rest[letters:], " ")
 	}
-	return total, true
+	if long {
+		return 0, errLongSpan
+	}
+	return total, nil
 }
 
 // spanFlag is a flag that takes what parseSpan reads.
@@ -126,9 +142,14 @@ func (f spanFlag) String() string {
 func (f spanFlag) Type() string { return "duration" }
 
 func (f spanFlag) Set(text string) error {
-	d, ok := parseSpan(strings.ToLower(text))
-	if !ok || d == 0 {
+	d, err := readSpan(strings.ToLower(text))
+	switch {
+	case errors.Is(err, errLongSpan):
+		return fmt.Errorf("%q is too long: the most is 100 years", text)
+	case err != nil:
 		return fmt.Errorf("%q is not a span of time such as 10m, 2h or 7d", text)
+	case d == 0:
+		return fmt.Errorf("%q is too short: the least is 1s", text)
 	}
 	*f.d = d
 	return nil

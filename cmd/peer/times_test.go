@@ -81,3 +81,14 @@ func FuzzParseTime(f *testing.F) {
 		}
 	})
 }
+
+func TestMeterLine(t *testing.T) {
+	m := (&app{env: func(string) string { return "" }}).meter("indexing", "names")
+	m.began = noon
+	for want, c := range map[string][2]uint64{"indexing 0 names": {0, 0}, "indexing 1 name": {1, 0}, "indexing 1,000 names": {1000, 0},
+		"indexing 0 of 1 name": {0, 1}, "indexing 1 of 2 names": {1, 2}} {
+		if got := m.line(noon, c[0], c[1]); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
