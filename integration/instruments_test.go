@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -253,8 +255,17 @@ func TestEveryInstrument(t *testing.T) {
 	b.ask(&node.PauseView{}, "sync", "resume")
 	inStep(t, a, b)
 
-	// a kill, and what was deleted and collected meanwhile
+	// a push that is never answered, a kill, and what was deleted and collected meanwhile
+	c.signal(syscall.SIGSTOP)
+	write(t, filepath.Join(dir, "unanswered"), "x")
+	eventually(t, "unanswered", func() string {
+		if b.dumpCatalogue().find(filepath.Join(dir, "unanswered")) == nil {
+			return "not there"
+		}
+		return ""
+	})
 	c.kill()
+	w.until(t, "sync_broadcast_failures_total")
 	if err := os.RemoveAll(filepath.Join(dir, "d003")); err != nil {
 		t.Fatal(err)
 	}
@@ -498,8 +509,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 		return "not yet"
 	})
 	note.Value, note.Stamp = []byte("old"), now-1<<20
-	commit(own, note)
-	announce()
+	r.pushBack(t, st, own, note)
 	w.until(t, "feed_rescued")
 
 	// two heads at one seq, and a third that ends the quarrel
@@ -539,6 +549,45 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	commit(files, raw{bad.Key(), bad.Append(nil)})
 	announce()
 	w.until(t, "sync_rejections_total")
+}
+
+// pushBack pushes an older register into a feed, as an owner that was restored from a backup may: no store
+// of this version would write it.
+func (r *rogue) pushBack(t *testing.T, st *store.Store, id feed.ID, older record.Register) {
+	t.Helper()
+	v, err := st.Serve(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	prev := *v.State.Settled
+	entry := feed.Entry{Key: older.Key(), Seq: prev.Seq + 1, Record: older.Append(nil)}
+	refs := []feed.Ref{}
+	err = v.After(0, func(e feed.Entry) error {
+		if !bytes.Equal(e.Key, entry.Key) {
+			refs = append(refs, feed.Ref{Seq: e.Seq, Digest: e.Digest()})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs = append(refs, feed.Ref{Seq: entry.Seq, Digest: entry.Digest()})
+	next := prev
+	next.Seq, next.Count, next.Root = entry.Seq, uint64(len(refs)), feed.DefaultShape.Root(refs, entry.Seq)
+	conn, err := protocol.Dial(t.Context(), r.host, r.target, protocol.StateBatchProtocol, protocol.ConnConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Reset(protocol.CodeShutdown)
+	batch := &protocol.StateBatch{Session: protocol.NewSessionID(), Prev: prev, Entries: []feed.Entry{entry}, Next: next.Sign(r.key)}
+	if err := errors.Join(conn.Send(batch), conn.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	m, err := conn.Recv()
+	if ack, ok := m.(*protocol.Ack); err != nil || !ok || ack.Outcome != protocol.Applied {
+		t.Fatalf("answer to a register from the past: %+v, %v", m, err)
+	}
 }
 
 // awaitSettled waits until a device shows a path.

@@ -61,11 +61,8 @@ func (n pushNotes) Acked(to record.DeviceID, session protocol.SessionID, id feed
 }
 
 func (n pushNotes) PushFailed(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, err error) {
-	if errors.Is(err, protocol.CodeShutdown) || errors.Is(err, errSuperseded) {
-		return // the session was ended in order: the next one tells where the peer is
-	}
 	reason := protocol.CodeOf(err).Label()
-	if errors.Is(err, protocol.CodeLost) {
+	if errors.Is(err, protocol.CodeLost) || errors.Is(err, protocol.CodeShutdown) {
 		reason = "reset"
 	}
 	n.metrics.BroadcastFailed(to.Short(), reason)
