@@ -120,23 +120,26 @@ func (s *Sender) Push(conn *protocol.Conn, id feed.ID, held feed.Head) error {
 	start := s.Now()
 	s.Notes.Pushed(s.Peer, s.Session, id, batch.Entries)
 	ack, err := exchange(conn, batch)
+	s.answered(id, held, ack)
 	if err != nil {
-		s.mu.Lock()
-		delete(s.held, id) // not again before the peer has shown where it is
-		s.mu.Unlock()
 		s.Notes.PushFailed(s.Peer, s.Session, id, len(batch.Entries), err)
 		return fmt.Errorf("push feed %v: %w", id, err)
 	}
 	s.Notes.Acked(s.Peer, s.Session, id, len(batch.Entries), ack.Outcome, s.Now().Sub(start))
+	return nil
+}
+
+// answered notes where the peer is after a push from held: where it says, or unknown until it shows it.
+// What it has shown while the push was under way stays.
+func (s *Sender) answered(id feed.ID, held feed.Head, ack *protocol.Ack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case ack.Outcome == protocol.Applied, ack.Outcome == protocol.Known && ack.Head.Seq > 0:
+	case ack != nil && (ack.Outcome == protocol.Applied || ack.Outcome == protocol.Known && ack.Head.Seq > 0):
 		s.held[id] = ack.Head
-	default:
-		delete(s.held, id) // until the peer shows where it is: it will pull
+	case s.held[id] == held:
+		delete(s.held, id)
 	}
-	return nil
 }
 
 // batch reads what a peer settled at held lacks, from one durable moment of the feed.
