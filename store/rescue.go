@@ -1,0 +1,113 @@
+package store
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/internal/mutant"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+// lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
+func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
+	if old == nil || !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
+		return nil, nil
+	}
+	rec, err := accept(r.state.Feed, old.Key, old.Record)
+	if err != nil {
+		return nil, nil // shown to nobody before, so nothing vanishes
+	}
+	others, err := t.others(r.state.Feed, old.Key)
+	if err != nil {
+		return nil, err
+	}
+	if reg := rec.(record.Register); feed.Rescue(reg, next, others) {
+		return []record.Register{reg}, nil
+	}
+	return nil, nil
+}
+
+// others returns the registers of key in all device feeds but one.
+func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) {
+	t.s.mu.Lock()
+	rows := make(map[feed.ID]num, len(t.s.rows))
+	for id, r := range t.s.rows {
+		if id.IsDevice() && id != but && r.num != 0 {
+			rows[id] = r.num
+		}
+	}
+	t.s.mu.Unlock()
+	for id, n := range rows {
+		h, err := getEntry(t.kv, n, key)
+		if err != nil {
+			return nil, err
+		}
+		if h == nil {
+			continue
+		}
+		if rec, err := accept(id, h.Key, h.Record); err == nil {
+			out = append(out, rec.(record.Register))
+		}
+	}
+	return out, nil
+}
+
+// emit writes rescued registers into this device's own feed, author and stamp unchanged (rule 13); a
+// frozen clone puts them aside instead (rule 14).
+func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error {
+	if len(rescue) == 0 {
+		return nil
+	}
+	if t.s.Frozen() {
+		for _, reg := range rescue {
+			v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
+			sum := sha256.Sum256(v)
+			if err := t.kv.Set(append([]byte{famAside}, sum[:16]...), v); err != nil {
+				return err
+			}
+		}
+		res.Aside = len(rescue)
+		return nil
+	}
+	own, err := t.row(feed.ID{Device: t.s.cfg.Device})
+	if err != nil {
+		return err
+	}
+	newest := map[string]record.Register{}
+	var puts []Put
+	for _, reg := range rescue {
+		k := string(reg.Key())
+		if o, ok := newest[k]; !ok || reg.Compare(o) > 0 {
+			newest[k] = reg
+		}
+	}
+	for _, reg := range rescue {
+		if k := string(reg.Key()); newest[k].Compare(reg) == 0 {
+			puts = append(puts, Put{Record: reg})
+			delete(newest, k)
+		}
+	}
+	res.Rescued = len(puts)
+	_, err = t.sign(own, puts, jump{}, stamp)
+	return err
+}
+
+// SetAside returns the registers a frozen clone put aside (rule 14).
+func (s *Store) SetAside() (out []record.Register, err error) {
+	err = s.eng.View(func(r kv.Reader) error {
+		return r.Scan([]byte{famAside}, nil, func(_, v []byte) error {
+			if len(v) < 1 || len(v) < 1+int(v[0]) {
+				return fmt.Errorf("register set aside: %w", errRow)
+			}
+			rec, err := record.Decode(append([]byte(nil), v[1:1+v[0]]...), append([]byte(nil), v[1+v[0]:]...))
+			if reg, ok := rec.(record.Register); ok {
+				out = append(out, reg)
+			}
+			return err
+		})
+	})
+	return out, err
+}
