@@ -40,7 +40,7 @@ type library struct {
 	Certs []string `json:"certs"`    // hex; of this device and of whom it knew when it was written
 }
 
-// open makes the folder if need be and refuses one that others can read.
+// open makes the folder if need be, for this user alone.
 func (h home) open() error {
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
 		return fmt.Errorf("make home: %w", err)

@@ -134,7 +134,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 	}
 }
 
-// reap takes dropped feeds off the disk, a little at a time.
+// reap takes dropped feeds off the disk, in transactions small enough for others to write in between.
 func (n *Node) reap(ctx context.Context) error {
 	for ctx.Err() == nil {
 		more, err := n.store.Reap()

@@ -33,8 +33,9 @@
 // most 100 times the compressed one. Only the messages marked bulk may be compressed, and only as the
 // other side said in its hello that it understands. A sender leaves payloads below 512 bytes alone.
 //
-// A receiver waits 15 s for the first frame and 90 s for each later one. Once its first byte is here, a
-// frame has 20 s plus one second per 16 KiB to arrive, and as long to be taken by the other side.
+// A receiver waits 15 s for the first frame and 90 s for each later one; on a session, which heartbeats keep
+// alive, 15 s for each, and on a push stream as long as the session beside it lasts, its sender 30 s for an
+// answer. Once its first byte is here, a frame has 20 s plus one second per 16 KiB to arrive, and as long to be taken by the other side.
 //
 // # Messages
 //

@@ -1,0 +1,248 @@
+package node
+
+import (
+	"cmp"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"peerdex/backfill"
+	"peerdex/catalog"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/metrics"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/statebatch"
+	"peerdex/store"
+)
+
+// Open opens the home folder, its store and the host, and makes the library if there is none. Whoever
+// opens a node closes it. Errors are *Problem where a person can do something about them.
+func Open(cfg Config) (*Node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
+		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
+		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
+		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
+		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
+	}
+	if err := n.open(); err != nil {
+		return nil, errors.Join(problemOf(err), n.Close())
+	}
+	return n, nil
+}
+
+// open does everything that can fail. What it opened is there to close, whether it
+// succeeds or not.
+func (n *Node) open() (err error) {
+	if err := n.home.open(); err != nil {
+		return err
+	}
+	_, belongs, err := n.home.loadLibrary()
+	if err != nil {
+		return err
+	}
+	if n.key, err = n.home.key("identity.key", !belongs); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone: without it this is not the device that the library knows", errDamaged, n.home.path("identity.key"))
+	} else if err != nil {
+		return err
+	}
+	n.self = record.DeviceID(n.key.Public().(ed25519.PublicKey))
+	var boot [8]byte
+	rand.Read(boot[:])
+	n.boot = binary.BigEndian.Uint64(boot[:]) | 1 // zero means none
+	if err := n.openLibrary(); err != nil {
+		return err
+	}
+	n.metrics = metrics.New(metrics.Config{Device: n.self.Short(), Version: n.cfg.Version, Revision: revision()})
+	if err := n.openStore(); err != nil {
+		return err
+	}
+	n.events, err = eventlog.Open(n.store, eventlog.Config{
+		Device: idText(n.self), Boot: fmt.Sprintf("%016x", n.boot), Clock: n.clock, Metrics: n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	n.compose()
+	if err := n.finishMove(); err != nil {
+		return err
+	}
+	if err := n.readName(); err != nil {
+		return err
+	}
+	if !n.store.RolledBack() { // else peers are asked first
+		close(n.asked)
+		if err := n.introduce(); err != nil {
+			return err
+		}
+	}
+	return n.refresh()
+}
+
+// openLibrary loads the library this home belongs to, or makes one.
+func (n *Node) openLibrary() error {
+	lib, ok, err := n.home.loadLibrary()
+	if err != nil {
+		return err
+	}
+	if n.root, err = n.home.key("root.key", !ok); err != nil && (!ok || !errors.Is(err, os.ErrNotExist)) {
+		return err
+	}
+	if !ok {
+		lib = n.found()
+		if err := n.home.saveLibrary(lib); err != nil {
+			return err
+		}
+	}
+	n.lib = lib
+	if n.root != nil && !n.root.Public().(ed25519.PublicKey).Equal(lib.root) {
+		n.root = nil // of the library this device left: it was cut off while moving
+		return n.home.remove("root.key")
+	}
+	return nil
+}
+
+// finishMove signs own feeds for the library this home belongs to, if the device was cut off while it
+// moved there: everybody refuses a head of another library.
+func (n *Node) finishMove() error {
+	for _, st := range n.store.States() {
+		if st.Feed.Device == n.self && st.Settled != nil && st.Settled.Library != n.lib.id && !n.store.Frozen() {
+			return n.store.Rebase(n.lib.id)
+		}
+	}
+	return nil
+}
+
+func (n *Node) openStore() (err error) {
+	if n.marker, err = store.OpenMarker(n.home.path("marker")); err != nil {
+		return err
+	}
+	n.store, err = store.Open(n.home.path("store"), store.Config{
+		Device: n.self, Library: n.lib.id, Boot: n.boot, Marker: n.marker, Metrics: n.metrics, Log: n.log,
+		Sign:  func(h feed.Head) feed.Head { return h.Sign(n.key) },
+		Clock: func() (hlc.Stamp, error) { return n.clock.Now() },
+		Observe: func(s hlc.Stamp) {
+			if err := n.clock.Observe(s); err != nil && !errors.Is(err, hlc.ErrDrift) {
+				n.log.Error("clock not moved on", "err", err)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.clock, err = n.home.clock()
+	return err
+}
+
+// Ports that are tried where nobody says where to listen. What was taken once is taken again, so that
+// other devices find this one after a restart.
+const (
+	firstPort = 4001
+	lowPort   = 20000 // below what systems hand out for outgoing connections
+	highPort  = 32000
+	portTries = 20
+)
+
+func (n *Node) openHost() (err error) {
+	n.gater = new(protocol.Gater)
+	cfg := protocol.HostConfig{Key: n.key, Gater: n.gater, Listen: n.cfg.Listen, Version: n.cfg.Version}
+	if cfg.Listen != nil {
+		n.host, err = protocol.NewHost(cfg)
+		return err
+	}
+	saved, err := n.home.port()
+	if err != nil {
+		return err
+	}
+	cfg.Port = cmp.Or(saved, firstPort)
+	for try := 0; ; try++ {
+		if n.host, err = protocol.NewHost(cfg); err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+			return err
+		}
+		cfg.Port = lowPort + mathrand.N(highPort-lowPort)
+	}
+	if cfg.Port == saved {
+		return nil
+	}
+	return n.home.write("port", fmt.Appendln(nil, cfg.Port))
+}
+
+// compose connects the parts that this package composes.
+func (n *Node) compose() {
+	n.puller = &backfill.Puller{
+		Store: n.store, Shape: feed.DefaultShape, Boot: n.boot, Notes: pullNotes{n}, Now: time.Now,
+		Rescan: n.reindex, Orphaned: n.orphaned,
+	}
+	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
+	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
+		Paused: func(d record.DeviceID) bool { return n.admit(d) != nil },
+	}
+	n.catalog = catalog.New(n.store)
+	n.indexer = catalog.NewIndexer(n.store, catalog.Config{
+		Device: n.self, Home: string(n.home), RescanEvery: n.cfg.Rescan, Metrics: n.metrics, Events: scanNotes{n}, Log: n.log,
+	})
+}
+
+// readName finds out what this device is called.
+func (n *Node) readName() error {
+	name := n.cfg.Name
+	if name == "" {
+		if old, ok, err := n.store.Register(record.Device(n.self), record.FieldName); err != nil {
+			return err
+		} else if ok {
+			name = string(old.Value)
+		} else if name, err = os.Hostname(); err != nil {
+			name = "device"
+		}
+	}
+	n.mu.Lock()
+	n.label = name
+	n.mu.Unlock()
+	return nil
+}
+
+// introduce writes this device's own registers: who it is, where it listens, why it is a member. A frozen
+// device stays as it introduced itself before.
+func (n *Node) introduce() error {
+	n.mu.Lock()
+	name, certs, root := n.label, n.lib.certs, n.root
+	n.mu.Unlock()
+	me := record.Device(n.self)
+	regs := []record.Register{
+		{Entity: me, Field: record.FieldName, Value: []byte(name)},
+		{Entity: me, Field: record.FieldSystem, Value: []byte(runtime.GOOS)},
+		{Entity: me, Field: record.FieldVersion, Value: []byte(n.cfg.Version)},
+		{Entity: me, Field: record.FieldAddrs, Value: n.addrs()},
+	}
+	for _, c := range certs {
+		if c.Subject == n.self && root != nil { // everybody else's is in the feed of whoever invited it
+			regs = append(regs, c.Register())
+		}
+	}
+	if err := n.store.SetRegisters(regs...); err != nil && !errors.Is(err, store.ErrFrozen) { // a frozen device still serves
+		return fmt.Errorf("write own registers: %w", err)
+	}
+	return n.store.Sync()
+}
