@@ -62,7 +62,7 @@ func TestAdoptWhatComesBack(t *testing.T) {
 	}
 	b.feeds.count()
 	write(t, dir, "e")
-	time.Sleep(20 * time.Millisecond)
+	b.stop() // whatever was under way has ended
 	if n := b.feeds.count(); n != 0 {
 		t.Errorf("%d records of a location that exists no more", n)
 	}
