@@ -360,7 +360,7 @@ func (s Server) syncNow(w http.ResponseWriter, r *http.Request) error {
 }
 
 // models are the names that record.Record.Model returns.
-var models = []string{"entry", "device", "location", "member", "other"}
+var models = []string{"entry", "device", "location", "member", "tag", "tagging", "note", "other"}
 
 func (s Server) metrics(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()

@@ -16,6 +16,12 @@ type LocationID [16]byte
 // location's own directory.
 type EntryID [16]byte
 
+// TagID names a tag for life, whatever it is called.
+type TagID [16]byte
+
+// Hash is the BLAKE3-256 of a file's content. Zero means that it is not known.
+type Hash [32]byte
+
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 // Short returns eight characters such as "7KQ2-XMDL": the first 40 bits of SHA-256 over the key in
@@ -39,6 +45,11 @@ func (d DeviceID) Short() string {
 func (d DeviceID) String() string   { return hex.EncodeToString(d[:]) }
 func (l LocationID) String() string { return hex.EncodeToString(l[:]) }
 func (e EntryID) String() string    { return hex.EncodeToString(e[:]) }
+func (t TagID) String() string      { return hex.EncodeToString(t[:]) }
+func (h Hash) String() string       { return hex.EncodeToString(h[:]) }
+
+// IsZero reports whether the hash is not known.
+func (h Hash) IsZero() bool { return h == Hash{} }
 
 // IsZero reports whether l names no location.
 func (l LocationID) IsZero() bool { return l == LocationID{} }

@@ -106,3 +106,24 @@ func TestFutureStampWaits(t *testing.T) {
 		t.Errorf("an implausible register alone wins: %v", got)
 	}
 }
+
+// A conflict is what neither author had seen of the other.
+func TestConcurrent(t *testing.T) {
+	a, b := DeviceID{1}, DeviceID{2}
+	for _, c := range []struct {
+		name string
+		r, o Register
+		want bool
+	}{
+		{"both first", Register{Author: a, Stamp: 5}, Register{Author: b, Stamp: 6}, true},
+		{"the later saw the earlier", Register{Author: a, Stamp: 5}, Register{Author: b, Stamp: 6, Prev: 5}, false},
+		{"the later saw what came after the earlier", Register{Author: a, Stamp: 5}, Register{Author: b, Stamp: 9, Prev: 7}, false},
+		{"both replace the same", Register{Author: a, Stamp: 5, Prev: 3}, Register{Author: b, Stamp: 6, Prev: 3}, true},
+		{"at the same stamp", Register{Author: a, Stamp: 5}, Register{Author: b, Stamp: 5}, true},
+		{"one author", Register{Author: a, Stamp: 5}, Register{Author: a, Stamp: 6}, false},
+	} {
+		if c.r.Concurrent(c.o) != c.want || c.o.Concurrent(c.r) != c.want {
+			t.Errorf("%s: %v, %v", c.name, c.r.Concurrent(c.o), c.o.Concurrent(c.r))
+		}
+	}
+}

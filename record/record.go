@@ -22,6 +22,7 @@ const (
 	MaxEntity = 64       // bytes of an entity's id
 	MaxField  = 80       // bytes of a field's name
 	MaxValue  = 4096     // bytes of a register's value
+	MaxLabel  = 100      // bytes of a tag's name
 )
 
 // Model numbers are the format. Append only; never renumber or reuse.
@@ -46,7 +47,8 @@ type Record interface {
 	Append(b []byte) []byte
 	// Validate returns ErrInvalid with the reason if the record is beyond a limit.
 	Validate() error
-	// Model names the record for people and metrics: entry, device, location, member or other.
+	// Model names the record for people and metrics: entry, device, location, member, tag, tagging, note or
+	// other.
 	Model() string
 }
 
@@ -85,6 +87,7 @@ type File struct {
 	ModTime int64  // Unix nanoseconds, clamped to int64; 0 for Directory, whose time says nothing of its own
 	Name    string // bytes as the file system has them, UTF-8 or not; no '/' and no NUL
 	Target  string // of a Symlink, as stored, never followed
+	Hash    Hash   // of a Regular file's content; zero: not read, or not since it changed
 }
 
 // Tombstone says that the entry of its key is gone.
@@ -96,7 +99,7 @@ func (File) Model() string      { return "entry" }
 func (Tombstone) Model() string { return "entry" }
 
 // Append: model, kind, parent, mode, size, zig-zag mtime, name, target; numbers as uvarints, strings
-// with their length before them.
+// with their length before them; then the 32 bytes of the hash, if there is one.
 func (f File) Append(b []byte) []byte {
 	b = append(b, modelFile, byte(f.Kind))
 	b = append(b, f.Parent[:]...)
@@ -104,7 +107,11 @@ func (f File) Append(b []byte) []byte {
 	b = binary.AppendUvarint(b, f.Size)
 	b = binary.AppendVarint(b, f.ModTime)
 	b = appendString(b, f.Name)
-	return appendString(b, f.Target)
+	b = appendString(b, f.Target)
+	if f.Hash.IsZero() {
+		return b
+	}
+	return append(b, f.Hash[:]...)
 }
 
 func (t Tombstone) Append(b []byte) []byte { return append(b, modelTombstone) }
@@ -125,6 +132,8 @@ func (f File) Validate() error {
 		return invalid("%v with a size", f.Kind)
 	case f.Kind != Symlink && f.Target != "":
 		return invalid("%v with a target", f.Kind)
+	case f.Kind != Regular && !f.Hash.IsZero():
+		return invalid("%v with a hash", f.Kind)
 	case len(f.Target) > MaxTarget:
 		return invalid("target of %d bytes, limit %d", len(f.Target), MaxTarget)
 	}
@@ -216,6 +225,9 @@ func decodeFile(key, rec []byte) (Record, error) {
 	f.ModTime = d.varint()
 	f.Name = string(d.string(MaxName))
 	f.Target = string(d.string(MaxTarget))
+	if len(d.b) > 0 {
+		copy(f.Hash[:], d.bytes(len(f.Hash)))
+	}
 	return f, d.end()
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"peerdex/hlc"
@@ -18,17 +19,22 @@ const (
 	DeviceEntity   EntityKind = 1 // id: DeviceID
 	LocationEntity EntityKind = 2 // id: DeviceID of the owner, LocationID
 	MemberEntity   EntityKind = 3 // id: DeviceID; values are certificates
+	TagEntity      EntityKind = 4 // id: TagID
+	EntryEntity    EntityKind = 5 // id: DeviceID of the owner, LocationID, EntryID; its tags and note go where it goes
+	ContentEntity  EntityKind = 6 // id: Hash; its tags and note are those of every file with that content
 )
 
 // Fields of the entities above. A name once used keeps its meaning.
 const (
-	FieldName    = "name"    // of a device or location: UTF-8 for people
+	FieldName    = "name"    // of a device, location or tag: UTF-8 for people
 	FieldSystem  = "system"  // of a device: operating system
 	FieldVersion = "version" // of a device: version of its peer
 	FieldAddrs   = "addrs"   // of a device: where it listens, multiaddrs separated by newlines
 	FieldPath    = "path"    // of a location: the folder, as the file system has it
 	FieldExists  = "exists"  // of anything: one byte, 1 or 0
 	FieldCert    = "cert"    // of a member: prefix; the issuer's key in hex follows after a '/'
+	FieldTag     = "tag"     // of an entry or content: prefix; the TagID in hex follows after a '/'; one byte, 1 or 0
+	FieldNote    = "note"    // of an entry or content: UTF-8; empty: none
 )
 
 // Entity is the thing a register is about.
@@ -47,6 +53,30 @@ func Location(owner DeviceID, l LocationID) Entity {
 
 // Member returns the entity that holds the certificates of d.
 func Member(d DeviceID) Entity { return Entity{MemberEntity, string(d[:])} }
+
+// Tag returns the entity of a tag.
+func Tag(t TagID) Entity { return Entity{TagEntity, string(t[:])} }
+
+// Entry returns the entity of an entry of a location of owner.
+func Entry(owner DeviceID, l LocationID, e EntryID) Entity {
+	return Entity{EntryEntity, string(owner[:]) + string(l[:]) + string(e[:])}
+}
+
+// Content returns the entity of whatever has a content.
+func Content(h Hash) Entity { return Entity{ContentEntity, string(h[:])} }
+
+// TagField returns the field of an entry or content that says whether it has tag t.
+func TagField(t TagID) string { return FieldTag + "/" + t.String() }
+
+// sizes are those of the IDs of each kind of entity, in bytes.
+var sizes = map[EntityKind]int{
+	DeviceEntity:   len(DeviceID{}),
+	LocationEntity: len(DeviceID{}) + len(LocationID{}),
+	MemberEntity:   len(DeviceID{}),
+	TagEntity:      len(TagID{}),
+	EntryEntity:    len(DeviceID{}) + len(LocationID{}) + len(EntryID{}),
+	ContentEntity:  len(Hash{}),
+}
 
 // Owner returns the only device that may write registers of e; false where every device may.
 func (e Entity) Owner() (DeviceID, bool) {
@@ -74,11 +104,15 @@ func (e Entity) KeyPrefix() []byte {
 
 // Register is one field of one entity as one device wrote it. What a person sees is the winner among
 // the registers of all device feeds.
+//
+// Prev takes no part in the merge. It tells an edit of what its author saw from one made at the same time
+// as another (Concurrent).
 type Register struct {
 	Entity Entity
 	Field  string
 	Author DeviceID
 	Stamp  hlc.Stamp
+	Prev   hlc.Stamp // of the value that the author saw there and replaced; 0: none
 	Value  []byte
 }
 
@@ -88,12 +122,16 @@ var ErrNotOwner = errors.New("written by a device that does not own it")
 // Key: entity kind, length of the entity id, the id, the field.
 func (r Register) Key() []byte { return append(r.Entity.KeyPrefix(), r.Field...) }
 
-// Append: model, author, stamp, value with its length.
+// Append: model, author, stamp, value with its length; then Prev, if there is one.
 func (r Register) Append(b []byte) []byte {
 	b = append(b, modelRegister)
 	b = append(b, r.Author[:]...)
 	b = r.Stamp.Append(b)
-	return appendString(b, r.Value)
+	b = appendString(b, r.Value)
+	if r.Prev == 0 {
+		return b
+	}
+	return r.Prev.Append(b)
 }
 
 // Model names the entity's kind.
@@ -105,6 +143,14 @@ func (r Register) Model() string {
 		return "location"
 	case MemberEntity:
 		return "member"
+	case TagEntity:
+		return "tag"
+	case EntryEntity, ContentEntity:
+		if strings.HasPrefix(r.Field, FieldTag+"/") {
+			return "tagging"
+		} else if r.Field == FieldNote {
+			return "note"
+		}
 	}
 	return "other"
 }
@@ -116,11 +162,11 @@ func (r Register) Validate() error {
 		return invalid("entity id of %d bytes, limit %d", len(r.Entity.ID), MaxEntity)
 	case r.Field == "" || len(r.Field) > MaxField:
 		return invalid("field of %d bytes", len(r.Field))
+	case r.Prev != 0 && r.Prev >= r.Stamp:
+		return invalid("replaces a value that is not older")
 	case len(r.Value) > MaxValue:
 		return invalid("value of %d bytes, limit %d", len(r.Value), MaxValue)
-	case r.Entity.Kind == DeviceEntity && len(r.Entity.ID) != len(DeviceID{}),
-		r.Entity.Kind == MemberEntity && len(r.Entity.ID) != len(DeviceID{}),
-		r.Entity.Kind == LocationEntity && len(r.Entity.ID) != len(DeviceID{})+len(LocationID{}):
+	case sizes[r.Entity.Kind] != 0 && len(r.Entity.ID) != sizes[r.Entity.Kind]:
 		return invalid("entity id of %d bytes", len(r.Entity.ID))
 	}
 	if owner, ok := r.Entity.Owner(); ok && owner != r.Author {
@@ -143,6 +189,18 @@ func (r Register) Compare(o Register) int {
 	}
 	a, b := sha256.Sum256(r.Value), sha256.Sum256(o.Value)
 	return bytes.Compare(a[:], b[:])
+}
+
+// Concurrent reports whether r and o are edits of one field by two devices of which neither had seen the
+// other's: a conflict, if their values differ.
+func (r Register) Concurrent(o Register) bool {
+	if r.Author == o.Author {
+		return false
+	}
+	if r.Stamp < o.Stamp {
+		r, o = o, r
+	}
+	return r.Prev < o.Stamp
 }
 
 // Merge returns the register of one entity and field that everybody sees: the greatest whose stamp is
@@ -175,6 +233,11 @@ func decodeRegister(key, rec []byte) (Record, error) {
 	}
 	if v := d.string(MaxValue); len(v) > 0 {
 		r.Value = bytes.Clone(v)
+	}
+	if len(d.b) > 0 {
+		if prev := d.bytes(hlc.Size); prev != nil {
+			r.Prev = hlc.FromBytes(prev)
+		}
 	}
 	return r, d.end()
 }
