@@ -16,7 +16,7 @@ import (
 const MaxLocal = 64
 
 // One transaction of an own feed holds at most this; Badger allows 52,428 keys and 5 MB (15% of a
-// memtable), and an entry takes three keys besides its leaf.
+// memtable), and an entry takes four keys besides its leaf.
 const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10

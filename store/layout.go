@@ -15,6 +15,7 @@ import (
 //	e num seq key        -> length of local facts, local facts, record     about 120 bytes, one per entry
 //	k num key            -> seq                                            29 bytes, one per entry
 //	c num parent name 0 id -> seq                                          66 bytes, one per live file
+//	h hash num id        -> nothing: a file whose content has the hash       53 bytes, one per hashed file
 //	d num seq key        -> nothing                                        29 bytes, one per tombstone
 //	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
 //	r register key num   -> seq                                            about 70 bytes, one per register
@@ -31,6 +32,7 @@ const (
 	famEntry    = 'e'
 	famKey      = 'k'
 	famChild    = 'c'
+	famHash     = 'h'
 	famTomb     = 'd'
 	famOrphan   = 'o'
 	famRegister = 'r'
@@ -39,8 +41,8 @@ const (
 	famDropped  = 'z'
 )
 
-// feedFamilies are those whose keys begin with the feed's number.
-var feedFamilies = []byte{famEntry, famKey, famChild, famTomb, famOrphan, famTree}
+// feedFamilies are those whose keys begin with the feed's number, but for the entries.
+var feedFamilies = []byte{famKey, famChild, famTomb, famOrphan, famTree}
 
 type num uint32
 
@@ -73,6 +75,18 @@ func splitChild(k []byte) (parent record.EntryID, name []byte, id record.EntryID
 	copy(parent[:], k)
 	copy(id[:], k[len(k)-len(id):])
 	return parent, k[len(parent) : len(k)-len(id)-1], id
+}
+
+func (n num) hash(h record.Hash, id record.EntryID) []byte {
+	k := append(append(make([]byte, 0, 5+len(h)+len(id)), famHash), h[:]...)
+	return append(binary.BigEndian.AppendUint32(k, uint32(n)), id[:]...)
+}
+
+// splitHash takes the hash, the number and the id out of a key that hash made.
+func splitHash(k []byte) (h record.Hash, n num, id record.EntryID) {
+	k = k[1+copy(h[:], k[1:]):]
+	copy(id[:], k[4:])
+	return h, num(binary.BigEndian.Uint32(k)), id
 }
 
 func (n num) tomb(seq uint64, key []byte) []byte {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"peerdex/feed"
 	"peerdex/kv"
 	"peerdex/kv/memory"
@@ -265,7 +267,7 @@ func FuzzMarker(f *testing.F) {
 }
 
 // keysOf counts what the engine holds, by family.
-func keysOf(tb testing.TB, s *Store) map[byte]int {
+func keysOf(tb rapid.TB, s *Store) map[byte]int {
 	tb.Helper()
 	out := map[byte]int{}
 	err := s.View(func(r kv.Reader) error {
@@ -292,7 +294,7 @@ func TestDropAndReap(t *testing.T) {
 	}
 	var puts []Put
 	for i := range 2100 {
-		puts = append(puts, file(i, fmt.Sprint(i)))
+		puts = append(puts, hashed(i, byte(i)))
 	}
 	a.commit(t, loc, append(puts, Put{Record: tombstone(7)})...)
 	before := keysOf(t, b.Store)

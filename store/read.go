@@ -32,6 +32,17 @@ func (s *Store) numOf(id feed.ID) (num, error) {
 	return r.num, nil
 }
 
+// numbered returns the feeds held, by their numbers.
+func (s *Store) numbered() map[num]feed.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	feeds := make(map[num]feed.ID, len(s.rows))
+	for id, r := range s.rows {
+		feeds[r.num] = id
+	}
+	return feeds
+}
+
 // Entries calls fn for each entry of a feed in order of seq, tombstones and opaque ones included. The
 // row's slices are valid during the call.
 func (s *Store) Entries(id feed.ID, fn func(Row) error) error {
@@ -98,6 +109,22 @@ func (s *Store) Names(id feed.ID, fn func(parent record.EntryID, name []byte, ch
 	})
 }
 
+// ByHash calls fn for each live file of any feed whose content's hash begins with prefix, in order of hashes:
+// with a whole hash, for every copy of that content. fn may read the store.
+func (s *Store) ByHash(prefix []byte, fn func(hash record.Hash, id feed.ID, entry record.EntryID) error) error {
+	feeds := s.numbered()
+	return s.eng.View(func(r kv.Reader) error {
+		return r.ScanKeys(append([]byte{famHash}, prefix...), nil, func(k []byte) error {
+			hash, n, entry := splitHash(k)
+			id, known := feeds[n]
+			if !known {
+				return nil // dropped, or newer than this view
+			}
+			return fn(hash, id, entry)
+		})
+	})
+}
+
 // Register returns what everybody sees of one field: the winner over all device feeds.
 func (s *Store) Register(e record.Entity, field string) (won record.Register, ok bool, err error) {
 	key := record.Register{Entity: e, Field: field}.Key()
@@ -142,12 +169,7 @@ func (s *Store) winners(prefix []byte, fn func(record.Register) error) error {
 // registers calls fn with what all device feeds hold of each register whose key begins with prefix. The
 // slice is valid during the call.
 func (s *Store) registers(prefix []byte, fn func([]record.Register) error) error {
-	s.mu.Lock()
-	feeds := make(map[num]feed.ID, len(s.rows))
-	for id, r := range s.rows {
-		feeds[r.num] = id
-	}
-	s.mu.Unlock()
+	feeds := s.numbered()
 	return s.eng.View(func(r kv.Reader) error {
 		var (
 			key  []byte

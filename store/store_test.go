@@ -13,6 +13,7 @@ import (
 	"peerdex/feed"
 	"peerdex/hlc"
 	"peerdex/kv"
+	"peerdex/kv/memory"
 	"peerdex/record"
 )
 
@@ -65,6 +66,13 @@ func entryID(n int) (id record.EntryID) {
 
 func file(n int, name string) Put {
 	return Put{Record: record.File{ID: entryID(n), Kind: record.Regular, Mode: 0o644, Size: uint64(n), Name: name}, Local: []byte("here")}
+}
+
+// hashed is a file whose content's hash begins with 7 and first.
+func hashed(n int, first byte) Put {
+	f := file(n, fmt.Sprint(n)).Record.(record.File)
+	f.Hash[0], f.Hash[1] = 7, first
+	return Put{Record: f}
 }
 
 func (d *device) commit(tb testing.TB, id feed.ID, puts ...Put) feed.Head {
@@ -327,4 +335,46 @@ func TestConflictIsCounted(t *testing.T) {
 			t.Errorf("winner %+v, %v, %v", won, ok, err)
 		}
 	}
+}
+
+// Content is found by its hash, or by the first bytes of it, in whatever feed it lies, until it changes.
+func TestByHash(t *testing.T) {
+	a, b := newDevice(t, 1), onMemory(t, 2, memory.New(memory.Config{}), nil)
+	theirs, own := feed.ID{Device: a.id, Location: location(1)}, feed.ID{Device: b.id, Location: location(1)}
+	head := a.commit(t, theirs, hashed(1, 1), hashed(2, 2), file(3, "not hashed"))
+	if _, err := b.Apply(Change{Feed: theirs, Entries: a.after(t, theirs, 0), Settle: &head}); err != nil {
+		t.Fatal(err)
+	}
+	b.commit(t, own, hashed(4, 1), hashed(5, 9))
+	b.commit(t, own, file(5, "changed")) // so its content is not known any more
+	want := func(prefix []byte, files ...record.EntryID) {
+		t.Helper()
+		var got []record.EntryID
+		err := b.ByHash(prefix, func(h record.Hash, id feed.ID, entry record.EntryID) error {
+			row, ok, err := b.Entry(id, entry[:])
+			if err != nil || !ok {
+				t.Errorf("%v of %v: %v, %v", entry, id, ok, err)
+				return nil
+			}
+			rec, err := accept(id, row.Key, row.Record)
+			if err != nil || rec.(record.File).Hash != h {
+				t.Errorf("%v has %+v, %v", h, rec, err)
+			}
+			got = append(got, entry)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, files) {
+			t.Errorf("%x: %v, %v, want %v", prefix, got, err, files)
+		}
+	}
+	one := hashed(1, 1).Record.(record.File).Hash
+	want(one[:], entryID(1), entryID(4))
+	want([]byte{7}, entryID(1), entryID(4), entryID(2))
+	want([]byte{7, 2}, entryID(2))
+	want([]byte{7, 9})
+	want([]byte{8})
+	if err := b.Drop(theirs); err != nil {
+		t.Fatal(err)
+	}
+	want(nil, entryID(4))
 }
