@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 
 	"peerdex/hlc"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // Location is an indexed folder of some device.
@@ -26,6 +28,10 @@ type Location struct {
 // called from any goroutine.
 type Catalog struct {
 	feeds Reader
+
+	marking sync.Mutex // guards what follows
+	marks   *Marks
+	marked  store.Edition // what marks was made of
 }
 
 // New returns the catalogue that feeds hold.

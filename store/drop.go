@@ -41,6 +41,9 @@ func (s *Store) Drop(id feed.ID) error {
 	}
 	s.mu.Lock()
 	delete(s.rows, id)
+	if id.IsDevice() {
+		s.edited[anyKind]++
+	}
 	s.commits++
 	s.mu.Unlock()
 	s.soil()

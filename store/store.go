@@ -96,8 +96,9 @@ type Store struct {
 	rows    map[feed.ID]*row
 	frozen  bool
 	claims  map[feed.ID]bool
-	commits uint64 // transactions that changed heads or registers
-	durable uint64 // how many of those a Sync has covered
+	commits uint64                       // transactions that changed heads or registers
+	edited  map[record.EntityKind]uint64 // transactions that changed registers of a kind
+	durable uint64                       // how many of those a Sync has covered
 	wakes   map[chan struct{}]bool
 	dirty   chan struct{} // capacity 1: something waits for a Sync
 
@@ -125,7 +126,7 @@ func Open(dir string, cfg Config) (*Store, error) {
 func New(eng kv.Engine, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg.withDefaults(), eng: eng,
-		rows: map[feed.ID]*row{}, claims: map[feed.ID]bool{},
+		rows: map[feed.ID]*row{}, claims: map[feed.ID]bool{}, edited: map[record.EntityKind]uint64{},
 		wakes: map[chan struct{}]bool{}, dirty: make(chan struct{}, 1),
 	}
 	if err := s.checkSchema(); err != nil {

@@ -16,9 +16,10 @@ import (
 type tx struct {
 	s       *Store
 	kv      kv.Tx
-	rows    map[feed.ID]*row         // as changed by this transaction
-	trees   map[feed.ID]*feed.Editor // with changes not yet written
-	parents map[record.EntryID]bool  // which parents of the entries at hand are known
+	rows    map[feed.ID]*row           // as changed by this transaction
+	trees   map[feed.ID]*feed.Editor   // with changes not yet written
+	parents map[record.EntryID]bool    // which parents of the entries at hand are known
+	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
 }
 
 // update runs fn in one transaction; the states it changed show once it is committed.
@@ -28,7 +29,7 @@ func (s *Store) update(fn func(*tx) error) error {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	t := &tx{s: s, rows: map[feed.ID]*row{}, trees: map[feed.ID]*feed.Editor{}}
+	t := &tx{s: s, rows: map[feed.ID]*row{}, trees: map[feed.ID]*feed.Editor{}, edited: map[record.EntityKind]bool{}}
 	start := s.cfg.Now()
 	err := s.eng.Update(func(k kv.Tx) error {
 		t.kv = k
@@ -51,6 +52,9 @@ func (s *Store) update(fn func(*tx) error) error {
 	s.mu.Lock()
 	for id, r := range t.rows {
 		s.rows[id] = r
+	}
+	for kind := range t.edited {
+		s.edited[kind]++
 	}
 	s.commits++
 	s.mu.Unlock()
@@ -254,6 +258,7 @@ func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 		return t.kv.Set(r.num.tomb(e.Seq, e.Key), nil)
 	case record.Register:
 		r.counts.Registers++
+		t.edited[rec.Entity.Kind] = true
 		return t.kv.Set(r.num.register(e.Key), seqBytes(e.Seq))
 	}
 	return nil
@@ -290,6 +295,7 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 		return t.kv.Delete(r.num.tomb(e.Seq, e.Key))
 	case record.Register:
 		r.counts.Registers--
+		t.edited[rec.Entity.Kind] = true
 		return t.kv.Delete(r.num.register(e.Key))
 	}
 	return nil
