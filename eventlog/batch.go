@@ -36,6 +36,7 @@ var batched = map[Type]func(Batch) Detail{
 	BackfillRequestReceived{}.Type(): func(b Batch) Detail { return BackfillRequestReceived{b} },
 	BackfillResponseSent{}.Type():    func(b Batch) Detail { return BackfillResponseSent{b} },
 	FilesChanged{}.Type():            func(b Batch) Detail { return FilesChanged{b} },
+	TagsChanged{}.Type():             func(b Batch) Detail { return TagsChanged{b} },
 }
 
 // endsSession holds the types after which nothing more is tallied for a session.

@@ -42,12 +42,34 @@ type BackfillResponseSent struct{ Batch }
 // FilesChanged: watched files changed. Reason: the location. Outcomes: added, changed, removed, moved.
 type FilesChanged struct{ Batch }
 
+// TagsChanged: tags or notes were edited on this device. Outcomes: added, removed, created, renamed, merged,
+// deleted.
+type TagsChanged struct{ Batch }
+
 // StrategySelected: a road to come into step was chosen.
 type StrategySelected struct {
 	Feed       string `json:"feed"`
 	Strategy   string `json:"strategy"`
 	EntryCount int64  `json:"entry_count"`
 	Why        string `json:"why"`
+}
+
+// ConflictResolved: two devices had written one field, neither having seen the other's. What they wrote is
+// not told here.
+type ConflictResolved struct {
+	Model  string  `json:"model"`
+	Entity string  `json:"entity"` // kind and id
+	Field  string  `json:"field"`
+	Rule   string  `json:"rule"` // hlc: the later stamp wins; tiebreak: equal stamps, author and value decide
+	Winner Written `json:"winner"`
+	Loser  Written `json:"loser"`
+	More   int64   `json:"more"` // conflicts found with this one that have no event of their own
+}
+
+// Written says who wrote a value, and when.
+type Written struct {
+	Device string `json:"device"` // short id
+	Stamp  string `json:"stamp"`  // hybrid time
 }
 
 func (BatchIngestion) Type() Type          { return "batch_ingestion" }
@@ -57,10 +79,20 @@ func (BackfillRequestSent) Type() Type     { return "backfill_request_sent" }
 func (BackfillRequestReceived) Type() Type { return "backfill_request_received" }
 func (BackfillResponseSent) Type() Type    { return "backfill_response_sent" }
 func (FilesChanged) Type() Type            { return "files_changed" }
+func (TagsChanged) Type() Type             { return "tags_changed" }
+func (ConflictResolved) Type() Type        { return "conflict_resolved" }
 func (StrategySelected) Type() Type        { return "strategy_selected" }
 
 func (d StrategySelected) Summary() string {
 	return fmt.Sprintf("%s for %s of %s: %s", d.Strategy, plural(d.EntryCount, "entry change"), d.Feed, d.Why)
+}
+
+func (d ConflictResolved) Summary() string {
+	more := ""
+	if d.More > 0 {
+		more = ", and " + plural(d.More, "conflict") + " like it"
+	}
+	return fmt.Sprintf("%s of %s: %s wins over %s by %s%s", d.Field, d.Entity, d.Winner.Device, d.Loser.Device, d.Rule, more)
 }
 
 // Summary names the counts, largest first.

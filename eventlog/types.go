@@ -65,6 +65,7 @@ var declared = []Type{
 	declare[BatchBroadcast](DataFlow, Debug, 0),
 	declare[BroadcastAcked](DataFlow, Debug, 0),
 	declare[StrategySelected](DataFlow, Debug, 0),
+	declare[ConflictResolved](DataFlow, Debug, 0),
 
 	declare[PeerConnected](Network, Info, 0),
 	declare[PeerDisconnected](Network, Info, 0),
@@ -98,6 +99,7 @@ var declared = []Type{
 	declare[WatchDegraded](Catalogue, Warning, 0),
 	declare[WatchRecovered](Catalogue, Info, 0),
 	declare[FilesChanged](Catalogue, Debug, 0),
+	declare[TagsChanged](Catalogue, Debug, 0),
 
 	declare[DeviceInvited](Security, Info, 0),
 	declare[DeviceJoined](Security, Info, 0),

@@ -31,8 +31,8 @@ var (
 	dropReasons      = [...]string{"queue_full", "store_error", "encode_error"}
 	storeParts       = [...]string{"lsm", "vlog"}
 
-	storeOperations = [...]string{"get", "put", "iterate", "commit", "gc"} // there from the start; others as they come
-	modelNames      = [...]string{"entry", "device", "location", "member"} // likewise
+	storeOperations = [...]string{"get", "put", "iterate", "commit", "gc"}                           // there from the start; others as they come
+	modelNames      = [...]string{"entry", "device", "location", "member", "tag", "tagging", "note"} // likewise
 )
 
 // index returns the place of value in list, or len(list).

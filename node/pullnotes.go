@@ -118,7 +118,7 @@ func (n pullNotes) Received(p backfill.Pull, entries, bytes int, d time.Duration
 }
 
 func (n pullNotes) Committing(tx kv.Tx, p backfill.Pull, settling bool, res *store.Result) error {
-	if err := n.rescued(tx, p.Feed, res, n.about(p)); err != nil {
+	if err := n.committing(tx, p.Feed, res, n.about(p)); err != nil {
 		return err
 	}
 	if !settling {
@@ -273,12 +273,7 @@ func (n *Node) processed(from record.DeviceID, id feed.ID, res store.Result, sou
 		models[op.Model] += count
 	}
 	n.metrics.Applied(d)
-	for range res.Conflicts.ByStamp {
-		n.metrics.Conflict("hlc")
-	}
-	for range res.Conflicts.ByTie {
-		n.metrics.Conflict("tiebreak")
-	}
+	n.countConflicts(res.Conflicts)
 	if len(outcomes) > 0 || len(models) > 0 {
 		n.events.AddBatch(eventlog.Tally{
 			Type: eventlog.BatchIngestion{}.Type(), Peer: idText(from), Session: session, Reason: source,
@@ -314,15 +309,20 @@ func (n *Node) noteRejects(from record.DeviceID, id feed.ID, res store.Result) {
 	}
 }
 
-// rescued logs, in the transaction that did it, registers that were written again or put aside (rules 13, 14).
-func (n *Node) rescued(tx kv.Tx, id feed.ID, res *store.Result, about []eventlog.Option) error {
+// committing logs, in the transaction that did it, registers that were written again or put aside (rules 13, 14),
+// and conflicts.
+func (n *Node) committing(tx kv.Tx, id feed.ID, res *store.Result, about []eventlog.Option) error {
+	var out []eventlog.Detail
 	if res.Rescued > 0 {
-		if err := n.events.AddTx(tx, eventlog.FeedRescued{Feed: id.String(), Registers: int64(res.Rescued)}, about...); err != nil {
-			return err
-		}
+		out = append(out, eventlog.FeedRescued{Feed: id.String(), Registers: int64(res.Rescued)})
 	}
 	if res.Aside > 0 {
-		return n.events.AddTx(tx, eventlog.EntriesSetAside{Feed: id.String(), Entries: int64(res.Aside)}, about...)
+		out = append(out, eventlog.EntriesSetAside{Feed: id.String(), Entries: int64(res.Aside)})
+	}
+	for _, d := range append(out, conflictEvents(res.Conflicts)...) {
+		if err := n.events.AddTx(tx, d, about...); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (n pushNotes) PushReceived(from record.DeviceID, id feed.ID, entries int) {
 }
 
 func (n pushNotes) PushCommitting(tx kv.Tx, from record.DeviceID, b *protocol.StateBatch, res *store.Result) error {
-	return n.rescued(tx, b.Next.Feed, res, []eventlog.Option{eventlog.Session(b.Session), eventlog.Peer(idText(from))})
+	return n.committing(tx, b.Next.Feed, res, []eventlog.Option{eventlog.Session(b.Session), eventlog.Peer(idText(from))})
 }
 
 func (n pushNotes) PushDone(from record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, d time.Duration) {

@@ -44,6 +44,19 @@ type Entity struct {
 	ID   string // raw bytes
 }
 
+// String names the entity by its kind and id, in hexadecimal: an ID holds no text of anybody's.
+func (e Entity) String() string {
+	kind, ok := kindNames[e.Kind]
+	if !ok {
+		kind = fmt.Sprintf("kind %d", uint8(e.Kind))
+	}
+	return fmt.Sprintf("%s %x", kind, e.ID)
+}
+
+var kindNames = map[EntityKind]string{
+	DeviceEntity: "device", LocationEntity: "location", MemberEntity: "member", TagEntity: "tag", EntryEntity: "entry", ContentEntity: "content",
+}
+
 // Device returns the entity of a device.
 func Device(d DeviceID) Entity { return Entity{DeviceEntity, string(d[:])} }
 
@@ -113,7 +126,7 @@ type Register struct {
 	Field  string
 	Author DeviceID
 	Stamp  hlc.Stamp
-	Prev   hlc.Stamp // of the value that the author saw there and replaced; 0: none
+	Prev   hlc.Stamp // the newest of another device that the author had seen there; 0: none
 	Value  []byte
 }
 

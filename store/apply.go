@@ -1,9 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"peerdex/feed"
 	"peerdex/hlc"
@@ -53,13 +53,6 @@ type Result struct {
 	Counts     Counts
 	State      feed.State
 	newest     hlc.Stamp // of the registers that came in
-}
-
-// Conflicts counts registers that came in and differ from what another device wrote into the same field,
-// by what settled it.
-type Conflicts struct {
-	ByStamp int // the later stamp wins
-	ByTie   int // the stamps are equal: author, then value
 }
 
 const maxRejects = 16
@@ -222,21 +215,8 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	if err != nil {
 		return nil, err
 	}
-	outshone, stamps, ties := false, false, false
-	for _, o := range others {
-		outshone = outshone || o.Compare(reg) > 0
-		if differ := !bytes.Equal(o.Value, reg.Value) && o.Author != reg.Author; differ && o.Stamp == reg.Stamp {
-			ties = true
-		} else if differ {
-			stamps = true
-		}
-	}
-	switch {
-	case ties:
-		res.Conflicts.ByTie++
-	case stamps:
-		res.Conflicts.ByStamp++
-	}
+	res.Conflicts.look(reg, registerOf(r.state.Feed, old), others)
+	outshone := slices.ContainsFunc(others, func(o record.Register) bool { return o.Compare(reg) > 0 })
 	if outshone {
 		res.Superseded++
 	} else {

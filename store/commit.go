@@ -215,29 +215,6 @@ func (t *tx) dropTombstones(r *row, gc uint64, most int) (int, error) {
 	return len(drop), err
 }
 
-// SetRegisters writes fields into this device's own feed; Author and Stamp are filled in. A field that
-// this device already wrote with the same value, and that still wins, is left alone.
-func (s *Store) SetRegisters(regs ...record.Register) error {
-	id := feed.ID{Device: s.cfg.Device}
-	var puts []Put
-	for _, r := range regs {
-		won, ok, err := s.Register(r.Entity, r.Field)
-		if err != nil {
-			return err
-		}
-		if ok && won.Author == s.cfg.Device && string(won.Value) == string(r.Value) {
-			continue
-		}
-		r.Author = s.cfg.Device
-		if r.Stamp, err = s.cfg.Clock(); err != nil {
-			return err
-		}
-		puts = append(puts, Put{Record: r})
-	}
-	_, err := s.Commit(id, puts)
-	return err
-}
-
 // Collect drops every tombstone of an own location feed up to seq (rule 3), in one transaction; it
 // returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
 // collected.

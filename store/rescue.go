@@ -13,46 +13,71 @@ import (
 
 // lost returns old, a register that leaves its feed in favour of next, if rule 13 says to rescue it.
 func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, error) {
-	if old == nil || !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
+	if !r.state.Feed.IsDevice() || mutant.Is("rescue_skipped") {
 		return nil, nil
 	}
-	rec, err := accept(r.state.Feed, old.Key, old.Record)
-	if err != nil {
+	reg := registerOf(r.state.Feed, old)
+	if reg == nil {
 		return nil, nil // shown to nobody before, so nothing vanishes
 	}
 	others, err := t.others(r.state.Feed, old.Key)
 	if err != nil {
 		return nil, err
 	}
-	if reg := rec.(record.Register); feed.Rescue(reg, next, others) {
-		return []record.Register{reg}, nil
+	if feed.Rescue(*reg, next, others) {
+		return []record.Register{*reg}, nil
 	}
 	return nil, nil
 }
 
 // others returns the registers of key in all device feeds but one.
 func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) {
-	t.s.mu.Lock()
-	rows := make(map[feed.ID]num, len(t.s.rows))
-	for id, r := range t.s.rows {
-		if id.IsDevice() && id != but && r.num != 0 {
-			rows[id] = r.num
+	for _, d := range t.sharedFeeds() {
+		if d.id == but {
+			continue
 		}
-	}
-	t.s.mu.Unlock()
-	for id, n := range rows {
-		h, err := getEntry(t.kv, n, key)
+		h, err := getEntry(t.kv, d.num, key)
 		if err != nil {
 			return nil, err
 		}
-		if h == nil {
-			continue
-		}
-		if rec, err := accept(id, h.Key, h.Record); err == nil {
-			out = append(out, rec.(record.Register))
+		if reg := registerOf(d.id, h); reg != nil {
+			out = append(out, *reg)
 		}
 	}
 	return out, nil
+}
+
+type sharedFeed struct {
+	id  feed.ID
+	num num
+}
+
+// sharedFeeds returns the device feeds that hold anything, as they were when the transaction first asked.
+func (t *tx) sharedFeeds() []sharedFeed {
+	if t.devices == nil {
+		t.s.mu.Lock()
+		defer t.s.mu.Unlock()
+		t.devices = []sharedFeed{}
+		for id, r := range t.s.rows {
+			if id.IsDevice() && r.num != 0 {
+				t.devices = append(t.devices, sharedFeed{id, r.num})
+			}
+		}
+	}
+	return t.devices
+}
+
+// registerOf returns the register of an entry of a device feed; nil if there is none that this version shows.
+func registerOf(id feed.ID, h *held) *record.Register {
+	if h == nil {
+		return nil
+	}
+	rec, err := accept(id, h.Key, h.Record)
+	if err != nil {
+		return nil
+	}
+	reg := rec.(record.Register)
+	return &reg
 }
 
 // emit writes rescued registers into this device's own feed, author and stamp unchanged (rule 13); a

@@ -13,7 +13,6 @@ import (
 	"peerdex/feed"
 	"peerdex/hlc"
 	"peerdex/kv"
-	"peerdex/kv/memory"
 	"peerdex/record"
 )
 
@@ -306,75 +305,3 @@ type counted struct {
 func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
 
 func deviceFeed(d *device) feed.ID { return feed.ID{Device: d.id} }
-
-// Two devices write one shared field apart. Whoever hears of the other counts one conflict, settled by the
-// later stamp, and both see the same winner.
-func TestConflictIsCounted(t *testing.T) {
-	a, b := newDevice(t, 1), newDevice(t, 2)
-	field := record.Register{Entity: record.Member(record.DeviceID{9}), Field: "note"}
-	for i, d := range []*device{a, b} {
-		field.Author, field.Stamp, field.Value = d.id, hlc.Stamp(1+i), []byte{byte(i)}
-		d.commit(t, feed.ID{Device: d.id}, Put{Record: field})
-	}
-	take := func(to, from *device) Result {
-		id := feed.ID{Device: from.id}
-		st, _ := from.State(id)
-		res, err := to.Apply(Change{Feed: id, Entries: from.after(t, id, 0), Settle: st.Settled})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res
-	}
-	for _, res := range []Result{take(a, b), take(b, a)} {
-		if res.Conflicts != (Conflicts{ByStamp: 1}) {
-			t.Errorf("conflicts %+v", res.Conflicts)
-		}
-	}
-	for _, d := range []*device{a, b} {
-		if won, ok, err := d.Register(field.Entity, "note"); err != nil || !ok || won.Author != b.id {
-			t.Errorf("winner %+v, %v, %v", won, ok, err)
-		}
-	}
-}
-
-// Content is found by its hash, or by the first bytes of it, in whatever feed it lies, until it changes.
-func TestByHash(t *testing.T) {
-	a, b := newDevice(t, 1), onMemory(t, 2, memory.New(memory.Config{}), nil)
-	theirs, own := feed.ID{Device: a.id, Location: location(1)}, feed.ID{Device: b.id, Location: location(1)}
-	head := a.commit(t, theirs, hashed(1, 1), hashed(2, 2), file(3, "not hashed"))
-	if _, err := b.Apply(Change{Feed: theirs, Entries: a.after(t, theirs, 0), Settle: &head}); err != nil {
-		t.Fatal(err)
-	}
-	b.commit(t, own, hashed(4, 1), hashed(5, 9))
-	b.commit(t, own, file(5, "changed")) // so its content is not known any more
-	want := func(prefix []byte, files ...record.EntryID) {
-		t.Helper()
-		var got []record.EntryID
-		err := b.ByHash(prefix, func(h record.Hash, id feed.ID, entry record.EntryID) error {
-			row, ok, err := b.Entry(id, entry[:])
-			if err != nil || !ok {
-				t.Errorf("%v of %v: %v, %v", entry, id, ok, err)
-				return nil
-			}
-			rec, err := accept(id, row.Key, row.Record)
-			if err != nil || rec.(record.File).Hash != h {
-				t.Errorf("%v has %+v, %v", h, rec, err)
-			}
-			got = append(got, entry)
-			return nil
-		})
-		if err != nil || !slices.Equal(got, files) {
-			t.Errorf("%x: %v, %v, want %v", prefix, got, err, files)
-		}
-	}
-	one := hashed(1, 1).Record.(record.File).Hash
-	want(one[:], entryID(1), entryID(4))
-	want([]byte{7}, entryID(1), entryID(4), entryID(2))
-	want([]byte{7, 2}, entryID(2))
-	want([]byte{7, 9})
-	want([]byte{8})
-	if err := b.Drop(theirs); err != nil {
-		t.Fatal(err)
-	}
-	want(nil, entryID(4))
-}

@@ -19,6 +19,7 @@ type tx struct {
 	rows    map[feed.ID]*row           // as changed by this transaction
 	trees   map[feed.ID]*feed.Editor   // with changes not yet written
 	parents map[record.EntryID]bool    // which parents of the entries at hand are known
+	devices []sharedFeed               // see sharedFeeds
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
 }
 

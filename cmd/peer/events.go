@@ -70,7 +70,7 @@ func (a *app) syncEventsCmd() *cobra.Command {
 	for flag, list := range map[string][]string{
 		"event-type": names(eventlog.Types()), "category": names(eventlog.Categories), "severity": names(eventlog.Severities),
 		"min-severity": names(eventlog.Severities), "format": names(eventlog.Formats), "order": {"asc", "desc"},
-		"model": {"entry", "device", "location", "member"},
+		"model": {"entry", "device", "location", "member", "tag", "tagging", "note"},
 	} {
 		must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)))
 	}

@@ -62,7 +62,7 @@ func (a *app) syncMetricsCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&device, "device", "", "only what concerns this device")
 	f.StringVar(&peer, "peer", "", "the same as --device")
-	f.StringVar(&model, "model", "", "only this record model: entry, device, location or member")
+	f.StringVar(&model, "model", "", "only this record model: entry, device, location, member, tag, tagging or note")
 	for i, s := range sections {
 		f.BoolVar(&chosen[i], s.flag, false, "only "+s.help+"; may be combined")
 	}
@@ -71,7 +71,7 @@ func (a *app) syncMetricsCmd() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("device", "peer")
 	must(cmd.RegisterFlagCompletionFunc("device", a.completeDevices))
 	must(cmd.RegisterFlagCompletionFunc("peer", a.completeDevices))
-	must(cmd.RegisterFlagCompletionFunc("model", cobra.FixedCompletions([]string{"entry", "device", "location", "member"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("model", cobra.FixedCompletions([]string{"entry", "device", "location", "member", "tag", "tagging", "note"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
