@@ -57,7 +57,7 @@ func (a *app) syncEventsCmd() *cobra.Command {
 	fs.StringVar(&f.Correlation, "correlation-id", "", "only this session, or those whose id begins so")
 	fs.StringVar(&f.peer, "peer", "", "only what concerns this other device")
 	fs.StringVar(&f.device, "device", "", "the same as --peer")
-	fs.StringVar(&f.Model, "model", "", "only this record model: entry, device, location or member")
+	fs.StringVar(&f.Model, "model", "", "only this record model: entry, device, location, member, tag, tagging or note")
 	fs.IntVar(&f.Limit, "limit", 1000, "at most so many, the newest; 0: all")
 	fs.StringVar(&f.order, "order", "asc", "asc: oldest first; desc: newest first")
 	fs.StringVar(&f.format, "format", "", "json, ndjson, sql, markdown, csv or table (default: by the extension of -o; else table on a terminal, json elsewhere)")
