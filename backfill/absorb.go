@@ -58,7 +58,8 @@ func (u *pulling) own() error {
 		for _, e := range page.Entries {
 			held[string(e.Key)] = true
 		}
-		if err := u.Store.AbsorbEntries(u.Head, page.Entries); err != nil {
+		err = u.asMember(func() error { return u.Store.AbsorbEntries(u.Head, page.Entries, u.admitted) })
+		if err != nil {
 			return err
 		}
 	}
@@ -74,7 +75,10 @@ func (u *pulling) own() error {
 		err error
 	)
 	if u.Feed.IsDevice() {
-		to, err = u.Store.AbsorbRegisters(u.Head, all)
+		err = u.asMember(func() (err error) {
+			to, err = u.Store.AbsorbRegisters(u.Head, all, u.admitted)
+			return err
+		})
 	} else {
 		to, err = u.Store.FinishAbsorb(u.Head, func(key []byte) bool { return held[string(key)] })
 	}

@@ -20,7 +20,7 @@ func TestHeadBelowTheBestMustBeSignedToo(t *testing.T) {
 	refused, err := b.pull(t, a, newNotes(t), 0, id)
 	must(t, refused, err)
 	at, _ := b.State(id)
-	if _, err := b.Observe([]feed.Head{a.commit(t, id, files(3, 3000, "true")...)}); err != nil {
+	if _, err := b.Observe([]feed.Head{a.commit(t, id, files(3, 3000, "true")...)}, 0); err != nil {
 		t.Fatal(err)
 	}
 

@@ -144,6 +144,7 @@ type notes struct {
 	ended    []error
 	served   map[string]int
 	onServed func(request string)
+	onPage   func() // a page has come and is not applied yet
 }
 
 func newNotes(tb testing.TB) *notes {
@@ -158,7 +159,12 @@ func (n *notes) Chosen(p Pull) {
 	n.open = true
 	n.chosen = append(n.chosen, p.Route)
 }
-func (n *notes) Received(_ Pull, entries, _ int, _ time.Duration) { n.received += entries }
+func (n *notes) Received(_ Pull, entries, _ int, _ time.Duration) {
+	n.received += entries
+	if n.onPage != nil {
+		n.onPage()
+	}
+}
 func (n *notes) Committing(kv.Tx, Pull, bool, *store.Result) error {
 	return nil
 }

@@ -34,6 +34,10 @@ type Puller struct {
 	// Rescan is called after an own location feed was absorbed or jumped: entries may have changed
 	// without the indexer, which must read them again and compare them with the folder.
 	Rescan func(record.LocationID)
+	// Admit returns the generation of the membership (store.Store.Generation) under which a donor is a
+	// member, or why it is none; nil: everybody is. It is asked when a pull begins, and again when the
+	// generation has risen before something of the donor was applied.
+	Admit func(record.DeviceID) (generation uint64, err error)
 	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
 	Orphaned func(feed.ID) bool
 	Limit    int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
@@ -73,6 +77,8 @@ type pulling struct {
 	last    time.Time // when the last frame was asked for or came
 	chosen  bool
 	pending int // entries received and neither applied nor dropped
+
+	admitted uint64 // generation of the membership under which the donor is a member
 }
 
 func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.ID) error {
@@ -89,6 +95,9 @@ func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.I
 
 func (u *pulling) run() error {
 	p, id := u.Puller, u.Feed
+	if err := u.admit(); err != nil {
+		return err
+	}
 	if err := u.open(); err != nil {
 		return err
 	}
@@ -98,7 +107,11 @@ func (u *pulling) run() error {
 	if id.Device == p.Store.Device() {
 		return u.own()
 	}
-	if _, err := p.Store.Observe([]feed.Head{u.Head}); err != nil {
+	err := u.asMember(func() error {
+		_, err := p.Store.Observe([]feed.Head{u.Head}, u.admitted)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	release, ok := p.Store.Claim(id)
@@ -133,6 +146,28 @@ func (u *pulling) run() error {
 		u.choose(feed.Route{Road: feed.RoadDiff, Reason: "mismatch"})
 	}
 	return u.diff()
+}
+
+// admit asks whether the donor is a member.
+func (u *pulling) admit() (err error) {
+	if u.Admit != nil {
+		u.admitted, err = u.Admit(u.Donor)
+	}
+	return err
+}
+
+// asMember does something in the name of the donor, which must be a member until it is committed: where
+// the membership changes meanwhile, the donor is asked for again (invariant I12).
+func (u *pulling) asMember(do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, store.ErrGeneration) {
+			return err
+		}
+		if err := u.admit(); err != nil {
+			return err
+		}
+	}
 }
 
 func (u *pulling) choose(r feed.Route) {
@@ -224,7 +259,12 @@ func (u *pulling) apply(c store.Change) error {
 		return u.Notes.Committing(tx, u.Pull, c.Settle != nil, res)
 	}
 	start := u.Now()
-	res, err := u.Store.Apply(c)
+	var res store.Result
+	err := u.asMember(func() (err error) {
+		c.Admitted = u.admitted
+		res, err = u.Store.Apply(c)
+		return err
+	})
 	if errors.Is(err, kv.ErrTooBig) {
 		switch swept, serr := u.sweep(c); {
 		case serr != nil:

@@ -21,7 +21,7 @@ func (b *bench) returns(l Location, written time.Time) Location {
 		r := record.Register{Entity: l.entity(), Field: field, Author: l.Owner, Stamp: hlc.At(written), Value: []byte(value)}
 		entries = append(entries, feed.Entry{Key: r.Key(), Record: r.Append(nil)})
 	}
-	if _, err := b.feeds.AbsorbRegisters(feed.Head{}, entries); err != nil {
+	if _, err := b.feeds.AbsorbRegisters(feed.Head{}, entries, 0); err != nil {
 		b.Fatal(err)
 	}
 	return l

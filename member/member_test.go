@@ -31,12 +31,15 @@ const rootKey = 200
 
 var root = public(key(rootKey))
 
-func issue(by, subject byte, role Role, stamp hlc.Stamp) Cert {
-	return Cert{Library: LibraryOf(root), Subject: device(subject), Role: role, Stamp: stamp}.Sign(key(by))
+func issue(by, subject byte, kind Kind, stamp hlc.Stamp) Cert {
+	return Cert{Library: LibraryOf(root), Subject: device(subject), Kind: kind, Stamp: stamp}.Sign(key(by))
 }
 
 func goldenCerts() []Cert {
-	return []Cert{issue(rootKey, 1, Admin, 0x0102030405060708), issue(1, 2, Member, 1)}
+	return []Cert{
+		issue(rootKey, 1, AddAdmin, 0x0102030405060708), issue(1, 2, AddMember, 1),
+		issue(1, 2, Revoke, 2), issue(2, 2, Lapse, 3), issue(rootKey, 1, Forget, 4),
+	}
 }
 
 func TestGolden(t *testing.T) {
@@ -125,7 +128,10 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%x came back as %x", b, c.Append(nil))
 		}
 		c.Verify()
-		s := Evaluate(root, append(goldenCerts(), c))
+		if slices.Contains(goldenCerts(), c) {
+			return
+		}
+		s := Evaluate(root, append(goldenCerts()[:2], c))
 		if s.Role(device(1)) != Admin || s.Role(device(2)) != Member {
 			t.Errorf("%x changes who belongs", b)
 		}
@@ -133,45 +139,86 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestEvaluate(t *testing.T) {
-	admin, member := issue(rootKey, 1, Admin, 5), issue(rootKey, 2, Member, 6)
-	other := Cert{Library: LibraryOf(public(key(201))), Subject: device(3), Role: Admin}.Sign(key(201))
-	foreign := Cert{Library: LibraryOf(public(key(201))), Subject: device(3), Role: Member}.Sign(key(rootKey))
-	forged := issue(9, 3, Member, 1)
+	admin, member := issue(rootKey, 1, AddAdmin, 5), issue(rootKey, 2, AddMember, 6)
+	second := issue(rootKey, 4, AddAdmin, 5)
+	other := Cert{Library: LibraryOf(public(key(201))), Subject: device(3), Kind: AddAdmin}.Sign(key(201))
+	foreign := Cert{Library: LibraryOf(public(key(201))), Subject: device(3), Kind: AddMember}.Sign(key(rootKey))
+	forged := issue(9, 3, AddMember, 1)
 	forged.Issuer = [32]byte(root)
-	none, newer := issue(rootKey, 3, 0, 1), issue(rootKey, 3, 3, 1)
+	slander := issue(9, 2, Revoke, 1)
+	slander.Issuer = [32]byte(root)
+	none, newer := issue(rootKey, 3, 0, 1), issue(rootKey, 3, 6, 1)
 	for _, c := range []struct {
 		name     string
 		certs    []Cert
-		members  string // device numbers and roles
+		want     string // device numbers, their roles, or how they are out
 		kept     int
 		rejected []Reason
 	}{
 		{"nobody", nil, "", 0, nil},
 		{"by the root", []Cert{admin, member}, "1 admin, 2 member", 2, nil},
-		{"by an admin", []Cert{admin, issue(1, 3, Member, 7)}, "1 admin, 3 member", 2, nil},
-		{"by an admin that is not one here", []Cert{issue(1, 3, Member, 7)}, "", 0, []Reason{UnknownIssuer}},
-		{"by a member", []Cert{member, issue(2, 3, Member, 7)}, "2 member", 1, []Reason{UnknownIssuer}},
-		{"an admin by an admin", []Cert{admin, issue(1, 3, Admin, 7)}, "1 admin", 1, []Reason{NotByRoot}},
-		{"by an admin's admin", []Cert{admin, issue(1, 3, Admin, 7), issue(3, 4, Member, 8)}, "1 admin", 1, []Reason{NotByRoot, UnknownIssuer}},
-		{"by itself", []Cert{issue(3, 3, Admin, 1), issue(3, 3, Member, 1)}, "", 0, []Reason{UnknownIssuer, UnknownIssuer}},
-		{"an admin about itself", []Cert{admin, issue(1, 1, Member, 9)}, "1 admin", 1, nil},
+		{"by an admin", []Cert{admin, issue(1, 3, AddMember, 7)}, "1 admin, 3 member", 2, nil},
+		{"by an admin that is not one here", []Cert{issue(1, 3, AddMember, 7)}, "", 0, []Reason{UnknownIssuer}},
+		{"by a member", []Cert{member, issue(2, 3, AddMember, 7)}, "2 member", 1, []Reason{UnknownIssuer}},
+		{"an admin by an admin", []Cert{admin, issue(1, 3, AddAdmin, 7)}, "1 admin", 1, []Reason{NotByRoot}},
+		{"by an admin's admin", []Cert{admin, issue(1, 3, AddAdmin, 7), issue(3, 4, AddMember, 8)}, "1 admin", 1, []Reason{NotByRoot, UnknownIssuer}},
+		{"by itself", []Cert{issue(3, 3, AddAdmin, 1), issue(3, 3, AddMember, 1)}, "", 0, []Reason{UnknownIssuer, UnknownIssuer}},
+		{"an admin about itself", []Cert{admin, issue(1, 1, AddMember, 9)}, "1 admin", 1, nil},
 		{"of another library", []Cert{member, other, foreign}, "2 member", 1, []Reason{WrongLibrary, WrongLibrary}},
 		{"forged", []Cert{member, forged}, "2 member", 1, []Reason{BadSignature}},
-		{"of no role and of a newer one", []Cert{none, newer}, "", 0, []Reason{UnknownRole, UnknownRole}},
-		{"a forged admin's members", []Cert{forged, issue(3, 4, Member, 1)}, "", 0, []Reason{BadSignature, UnknownIssuer}},
-		{"raised to admin", []Cert{issue(rootKey, 1, Member, 1), admin}, "1 admin", 1, nil},
-		{"by the root and by an admin", []Cert{admin, member, issue(1, 2, Member, 1)}, "1 admin, 2 member", 2, nil},
+		{"of no kind and of a newer one", []Cert{none, newer}, "", 0, []Reason{UnknownKind, UnknownKind}},
+		{"a forged admin's members", []Cert{forged, issue(3, 4, AddMember, 1)}, "", 0, []Reason{BadSignature, UnknownIssuer}},
+		{"raised to admin", []Cert{issue(rootKey, 1, AddMember, 1), admin}, "1 admin", 1, nil},
+		{"by the root and by an admin", []Cert{admin, member, issue(1, 2, AddMember, 1)}, "1 admin, 2 member", 2, nil},
 		{"twice", []Cert{member, member, admin, member}, "1 admin, 2 member", 2, nil},
+
+		{"revoked by the root", []Cert{admin, member, issue(rootKey, 2, Revoke, 7)}, "1 admin, 2 revoke", 2, nil},
+		{"revoked by an admin", []Cert{admin, member, issue(1, 2, Revoke, 7)}, "1 admin, 2 revoke", 2, nil},
+		{"revoked before it was added", []Cert{admin, member, issue(1, 2, Revoke, 3)}, "1 admin, 2 revoke", 2, nil},
+		{"added again", []Cert{admin, member, issue(1, 2, Revoke, 7), issue(1, 2, AddMember, 9), issue(rootKey, 2, AddMember, 9)}, "1 admin, 2 revoke", 2, nil},
+		{"never added", []Cert{admin, issue(1, 2, Revoke, 7)}, "1 admin, 2 revoke", 2, nil},
+		{"an admin by the root", []Cert{admin, issue(rootKey, 1, Revoke, 1)}, "1 revoke", 1, nil},
+		{"an admin by an admin", []Cert{admin, second, issue(4, 1, Revoke, 9)}, "1 admin, 4 admin", 2, []Reason{NotByRoot}},
+		{"two admins each other", []Cert{admin, second, issue(4, 1, Revoke, 9), issue(1, 4, Forget, 8)}, "1 admin, 4 admin", 2, []Reason{NotByRoot, NotByRoot}},
+		{"an admin itself", []Cert{admin, issue(1, 1, Revoke, 9)}, "1 admin", 1, []Reason{NotByRoot}},
+		{"by a member", []Cert{admin, member, issue(2, 1, Revoke, 9), issue(2, 3, Revoke, 9)}, "1 admin, 2 member", 2, []Reason{UnknownIssuer, UnknownIssuer}},
+		{"by a stranger", []Cert{admin, member, issue(7, 2, Forget, 9)}, "1 admin, 2 member", 2, []Reason{UnknownIssuer}},
+		{"forged removal", []Cert{admin, member, slander}, "1 admin, 2 member", 2, []Reason{BadSignature}},
+		{"forgotten", []Cert{admin, member, issue(1, 2, Forget, 7)}, "1 admin, 2 forget", 2, nil},
+		{"revoked, then forgotten", []Cert{admin, member, issue(rootKey, 2, Revoke, 7), issue(1, 2, Forget, 8)}, "1 admin, 2 forget", 3, nil},
+		{"what a revoked admin said", []Cert{admin, issue(1, 3, AddMember, 2), issue(1, 2, Revoke, 2), member, issue(rootKey, 1, Revoke, 7)},
+			"1 revoke, 2 member", 2, []Reason{RevokedIssuer, RevokedIssuer}},
+		{"said again by the root", []Cert{admin, issue(1, 3, AddMember, 2), issue(rootKey, 3, AddMember, 2), issue(rootKey, 1, Revoke, 7)},
+			"1 revoke, 3 member", 2, []Reason{RevokedIssuer}},
+
+		{"left", []Cert{admin, member, issue(2, 2, Lapse, 7)}, "1 admin, 2 lapse", 3, nil},
+		{"left and came back", []Cert{admin, member, issue(2, 2, Lapse, 7), issue(1, 2, AddMember, 8)}, "1 admin, 2 member", 4, nil},
+		{"left at the moment it came back", []Cert{admin, member, issue(2, 2, Lapse, 8), issue(1, 2, AddMember, 8)}, "1 admin, 2 lapse", 3, nil},
+		{"left twice", []Cert{admin, member, issue(2, 2, Lapse, 9), issue(2, 2, Lapse, 7), issue(1, 2, AddMember, 8)}, "1 admin, 2 lapse", 3, nil},
+		{"left and revoked", []Cert{admin, member, issue(2, 2, Lapse, 9), issue(1, 2, Revoke, 3)}, "1 admin, 2 revoke", 2, nil},
+		{"said to have left", []Cert{admin, member, issue(1, 2, Lapse, 9), issue(rootKey, 2, Lapse, 9)}, "1 admin, 2 member", 2, []Reason{NotItself, NotItself}},
+		{"a stranger left", []Cert{admin, issue(7, 7, Lapse, 9)}, "1 admin", 1, []Reason{NotAdded}},
+		{"the root left", []Cert{admin, issue(rootKey, rootKey, Lapse, 9)}, "1 admin", 1, []Reason{NotAdded}},
+		{"an admin left", []Cert{admin, issue(1, 3, AddMember, 2), issue(1, 1, Lapse, 7), issue(1, 2, Revoke, 9)}, "1 lapse, 2 revoke, 3 member", 4, nil},
+		{"an admin left and came back", []Cert{admin, second, issue(1, 1, Lapse, 7), issue(4, 1, AddMember, 8)}, "1 admin, 4 admin", 4, nil},
+		{"an admin that left, by an admin", []Cert{admin, second, issue(1, 1, Lapse, 7), issue(4, 1, Revoke, 8)}, "1 lapse, 4 admin", 3, []Reason{NotByRoot}},
 	} {
 		s := Evaluate(root, c.certs)
-		var members []string
+		var standing []string
 		for n := range byte(10) {
-			if r := s.Role(device(n)); r != 0 {
-				members = append(members, fmt.Sprintf("%d %v", n, r))
+			r := s.Role(device(n))
+			gone, out := s.Removed(device(n))
+			switch {
+			case r != 0 && out:
+				t.Errorf("%s: %d is in and out", c.name, n)
+			case r != 0:
+				standing = append(standing, fmt.Sprintf("%d %v", n, r))
+			case out:
+				standing = append(standing, fmt.Sprintf("%d %v", n, gone.Kind))
 			}
 		}
-		if got := strings.Join(members, ", "); got != c.members {
-			t.Errorf("%s: members %s, want %s", c.name, got, c.members)
+		if got := strings.Join(standing, ", "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 		var reasons []Reason
 		for _, r := range s.Rejected {
@@ -186,9 +233,13 @@ func TestEvaluate(t *testing.T) {
 	if s := Evaluate(nil, []Cert{admin, {}}); len(s.Members()) != 0 {
 		t.Errorf("without a root key: members %v", s.Members())
 	}
-	both := Evaluate(root, []Cert{admin, member, issue(1, 2, Member, 1)}).Certs()
+	both := Evaluate(root, []Cert{admin, member, issue(1, 2, AddMember, 1)}).Certs()
 	if !slices.Contains(both, member) {
 		t.Errorf("the root's word is not the one that is kept: %+v", both)
+	}
+	gone, ok := Evaluate(root, []Cert{admin, member, issue(1, 2, Revoke, 3), issue(rootKey, 2, Revoke, 7)}).Removed(device(2))
+	if want := (Departure{device(2), Revoke, [32]byte(root), 7}); !ok || gone != want {
+		t.Errorf("removed as %+v, want %+v", gone, want)
 	}
 }
 
@@ -197,16 +248,18 @@ func TestEvaluate(t *testing.T) {
 func pool() (out []Cert) {
 	for _, by := range []byte{rootKey, 201, 1, 2, 3} {
 		for subject := byte(1); subject <= 4; subject++ {
-			for _, role := range []Role{0, Member, Admin, 3} {
-				c := issue(by, subject, role, hlc.Stamp(subject)%3)
-				out = append(out, c)
-				if subject == 2 {
-					c.Sig[3] ^= 1
+			for kind := range Kind(7) {
+				for stamp := range hlc.Stamp(3) {
+					c := issue(by, subject, kind, stamp)
 					out = append(out, c)
-				}
-				if subject == 3 {
-					c.Library = feed.LibraryID{1}
-					out = append(out, c.Sign(key(by)))
+					if subject == 2 && stamp == 1 {
+						c.Sig[3] ^= 1
+						out = append(out, c)
+					}
+					if subject == 3 && stamp == 1 {
+						c.Library = feed.LibraryID{1}
+						out = append(out, c.Sign(key(by)))
+					}
 				}
 			}
 		}
@@ -214,49 +267,137 @@ func pool() (out []Cert) {
 	return out
 }
 
-// Any order and any repetition give the same set; its certificates alone give it again; nobody is in it
-// whom the rule, said once more, does not let in.
+// rule is the rule of Evaluate said once more, one question at a time, of certificates that are sound.
+type rule []Cert
+
+func ruleOf(certs []Cert) (out rule) {
+	for _, c := range certs {
+		if c.Library == LibraryOf(root) && c.Verify() == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (all rule) said(by [32]byte, kind Kind, of record.DeviceID) (stamps []hlc.Stamp) {
+	for _, c := range all {
+		if c.Issuer == by && c.Kind == kind && c.Subject == of {
+			stamps = append(stamps, c.Stamp)
+		}
+	}
+	return stamps
+}
+
+func (all rule) ever(by [32]byte, of record.DeviceID, kinds ...Kind) bool {
+	return slices.ContainsFunc(kinds, func(k Kind) bool { return len(all.said(by, k, of)) > 0 })
+}
+
+// issuers are the root and the admins.
+func (all rule) issuers() (out [][32]byte) {
+	out = append(out, [32]byte(root))
+	for n := range byte(10) {
+		if d := device(n); all.ever([32]byte(root), d, AddAdmin) && !all.ever([32]byte(root), d, Revoke, Forget) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (all rule) standing(d record.DeviceID) string {
+	var removed, forgotten bool
+	var adds []hlc.Stamp
+	for _, by := range all.issuers() {
+		if by == [32]byte(root) || !all.ever([32]byte(root), d, AddAdmin) {
+			removed = removed || all.ever(by, d, Revoke, Forget)
+			forgotten = forgotten || all.ever(by, d, Forget)
+		}
+		adds = append(adds, all.said(by, AddMember, d)...)
+	}
+	adds = append(adds, all.said([32]byte(root), AddAdmin, d)...)
+	lapses := all.said(d, Lapse, d)
+	switch {
+	case forgotten:
+		return "forget"
+	case removed:
+		return "revoke"
+	case len(adds) == 0:
+		return ""
+	case len(lapses) > 0 && slices.Max(lapses) >= slices.Max(adds):
+		return "lapse"
+	case all.ever([32]byte(root), d, AddAdmin):
+		return "admin"
+	}
+	return "member"
+}
+
+func standingIn(s Set, d record.DeviceID) string {
+	if r := s.Role(d); r != 0 {
+		return r.String()
+	}
+	if g, ok := s.Removed(d); ok {
+		return g.Kind.String()
+	}
+	return ""
+}
+
+// Any order and any repetition give the same set; its certificates alone give it again; everybody stands
+// in it as the rule, said once more, would have it.
 func TestEvaluateLaws(t *testing.T) {
 	all := pool()
 	rapid.Check(t, func(t *rapid.T) {
-		certs := rapid.SliceOfN(rapid.SampledFrom(all), 0, 25).Draw(t, "certs")
+		certs := rapid.SliceOfN(rapid.SampledFrom(all), 0, 40).Draw(t, "certs")
 		s := Evaluate(root, certs)
 		again := append(rapid.Permutation(certs).Draw(t, "order"), certs[:len(certs)/2]...)
-		if o := Evaluate(root, again); !o.Equal(s) || !slices.Equal(o.Rejected, s.Rejected) || !slices.Equal(o.Members(), s.Members()) {
+		if o := Evaluate(root, again); !o.Equal(s) || !slices.Equal(o.Rejected, s.Rejected) || !slices.Equal(o.Members(), s.Members()) || !slices.Equal(o.Gone(), s.Gone()) {
 			t.Fatalf("another order gives %+v, not %+v", o, s)
 		}
-		if o := Evaluate(root, s.Certs()); !o.Equal(s) || len(o.Rejected) != 0 || len(s.Certs()) != len(s.Members()) {
-			t.Fatalf("%+v alone give %+v", s.Certs(), o)
+		if o := Evaluate(root, s.Certs()); !o.Equal(s) || len(o.Rejected) != 0 || !slices.Equal(o.Members(), s.Members()) || !slices.Equal(o.Gone(), s.Gone()) {
+			t.Fatalf("%+v alone give %+v, not %+v", s.Certs(), o, s)
 		}
-
-		admin := map[record.DeviceID]bool{}
-		want := map[record.DeviceID]Role{}
-		sound := func(c Cert) bool { return c.Library == LibraryOf(root) && c.Verify() == nil }
-		for _, c := range certs {
-			if sound(c) && c.Issuer == [32]byte(root) {
-				want[c.Subject] = max(want[c.Subject], c.Role)
-				admin[c.Subject] = admin[c.Subject] || c.Role == Admin
+		want := ruleOf(certs)
+		belong := 0
+		for n := range byte(10) {
+			st := want.standing(device(n))
+			if got := standingIn(s, device(n)); got != st {
+				t.Fatalf("device %d is %q, want %q", n, got, st)
+			}
+			if st == "admin" || st == "member" {
+				belong++
 			}
 		}
-		for _, c := range certs {
-			if sound(c) && admin[c.Issuer] && c.Role == Member {
-				want[c.Subject] = max(want[c.Subject], Member)
-			}
+		if len(s.Members()) != belong || !slices.IsSortedFunc(s.Members(), func(a, b record.DeviceID) int { return bytes.Compare(a[:], b[:]) }) {
+			t.Fatalf("%d members, want %d", len(s.Members()), belong)
 		}
-		if len(want) != len(s.Members()) || !slices.IsSortedFunc(s.Members(), func(a, b record.DeviceID) int { return bytes.Compare(a[:], b[:]) }) {
-			t.Fatalf("members %v, want %v", s.Members(), want)
-		}
-		for d, r := range want {
-			if s.Role(d) != r {
-				t.Fatalf("%s is %v, want %v", d.Short(), s.Role(d), r)
-			}
-		}
-		for _, r := range s.Rejected {
-			if sound(r.Cert) && (r.Cert.Issuer == [32]byte(root) || admin[r.Cert.Issuer] && r.Cert.Role == Member) {
-				t.Fatalf("rejected as %s: %+v", r.Reason, r.Cert)
-			}
+		rest := slices.DeleteFunc(slices.Clone(certs), func(c Cert) bool {
+			return slices.ContainsFunc(s.Rejected, func(r Rejection) bool { return r.Cert == c })
+		})
+		if o := Evaluate(root, rest); !o.Equal(s) || len(o.Rejected) != 0 {
+			t.Fatalf("something of %+v counts", s.Rejected)
 		}
 	})
+}
+
+// What only members and strangers sign makes no difference to anybody else, however much of it there is.
+func TestMembersSignNothing(t *testing.T) {
+	certs := []Cert{issue(rootKey, 1, AddAdmin, 1), issue(1, 2, AddMember, 1), issue(1, 3, AddMember, 1)}
+	want := Evaluate(root, certs)
+	for n := range 500 {
+		c := Cert{Library: LibraryOf(root), Subject: record.DeviceID{byte(n), byte(n >> 8), 1}, Kind: Kind(n%5 + 1)}
+		certs = append(certs, c.Sign(key(2)))
+		if k := Kind(n%5 + 1); k != Lapse {
+			certs = append(certs, issue(2, 3, k, hlc.Stamp(n)), issue(2, 1, k, hlc.Stamp(n)))
+		}
+	}
+	if s := Evaluate(root, certs); !s.Equal(want) || !slices.Equal(s.Gone(), want.Gone()) {
+		t.Errorf("members %v, gone %v", s.Members(), s.Gone())
+	}
+	for n := range 500 {
+		certs = append(certs, issue(2, 2, Lapse, hlc.Stamp(n+2)))
+	}
+	s := Evaluate(root, certs)
+	if gone, ok := s.Removed(device(2)); !ok || gone.Stamp != 501 || len(s.Certs()) != len(want.Certs())+1 {
+		t.Errorf("left as %+v, with %d certificates kept", gone, len(s.Certs()))
+	}
 }
 
 // More devices than a library can have: the first by their stamps stay, whatever the order, and the
@@ -264,19 +405,19 @@ func TestEvaluateLaws(t *testing.T) {
 func TestBounded(t *testing.T) {
 	var certs []Cert
 	subject := func(i int) (d record.DeviceID) { d[0], d[1], d[2] = byte(i), byte(i>>8), 1; return d }
-	for i := range MaxCerts + 10 {
-		certs = append(certs, Cert{Library: LibraryOf(root), Subject: subject(i), Role: Member, Stamp: hlc.Stamp(1000 - i)}.Sign(key(1)))
+	for i := range MaxMembers + 10 {
+		certs = append(certs, Cert{Library: LibraryOf(root), Subject: subject(i), Kind: AddMember, Stamp: hlc.Stamp(1000 - i)}.Sign(key(1)))
 	}
-	certs = append(certs, issue(rootKey, 1, Admin, 5000))
+	certs = append(certs, issue(rootKey, 1, AddAdmin, 5000))
 	s := Evaluate(root, certs)
 	slices.Reverse(certs)
 	if o := Evaluate(root, certs); !o.Equal(s) || !slices.Equal(o.Rejected, s.Rejected) {
 		t.Error("another order gives another set")
 	}
-	if len(s.Certs()) != MaxCerts || len(s.Members()) != MaxCerts || s.Role(device(1)) != Admin {
+	if len(s.Certs()) != MaxMembers || len(s.Members()) != MaxMembers || s.Role(device(1)) != Admin {
 		t.Errorf("%d certificates, admin is %v", len(s.Certs()), s.Role(device(1)))
 	}
-	for i := range MaxCerts + 10 {
+	for i := range MaxMembers + 10 {
 		if want := i >= 11; (s.Role(subject(i)) == Member) != want { // the newest stamps have the lowest numbers
 			t.Errorf("device %d belongs: %v, want %v", i, !want, want)
 		}
@@ -286,21 +427,52 @@ func TestBounded(t *testing.T) {
 	}
 }
 
+// More devices put out than are remembered: none of them belongs, and those stay that were admins, then
+// whom the root put out, then who went first.
+func TestRemovalsBounded(t *testing.T) {
+	certs := []Cert{issue(rootKey, 1, AddAdmin, 1), issue(rootKey, 2, AddAdmin, 1), issue(rootKey, 2, Revoke, 9000), issue(rootKey, 3, AddMember, 1), issue(rootKey, 3, Revoke, 9000)}
+	subject := func(i int) (d record.DeviceID) { d[0], d[1], d[2] = byte(i), byte(i>>8), 1; return d }
+	for i := range MaxGone + 10 {
+		c := Cert{Library: LibraryOf(root), Subject: subject(i), Kind: AddMember, Stamp: hlc.Stamp(i)}.Sign(key(1))
+		certs = append(certs, c)
+		c.Kind, c.Stamp = Revoke, hlc.Stamp(i+1)
+		certs = append(certs, c.Sign(key(1)))
+	}
+	s := Evaluate(root, certs)
+	slices.Reverse(certs)
+	if o := Evaluate(root, certs); !o.Equal(s) || !slices.Equal(o.Rejected, s.Rejected) {
+		t.Error("another order gives another set")
+	}
+	if len(s.Members()) != 1 || len(s.Gone()) != MaxGone || len(s.Certs()) != MaxGone+1 || len(s.Rejected) != 12 || s.Rejected[0].Reason != TooMany {
+		t.Errorf("%d members, %d gone, %d certificates, %d rejected", len(s.Members()), len(s.Gone()), len(s.Certs()), len(s.Rejected))
+	}
+	for i := range MaxGone + 10 {
+		if _, out := s.Removed(subject(i)); out != (i < MaxGone-2) {
+			t.Errorf("device %d is remembered: %v", i, out)
+		}
+	}
+	for n := byte(2); n <= 3; n++ {
+		if _, out := s.Removed(device(n)); !out {
+			t.Errorf("device %d is not remembered", n)
+		}
+	}
+}
+
 func TestSet(t *testing.T) {
-	a := Evaluate(root, []Cert{issue(rootKey, 1, Member, 1)})
-	b := Evaluate(root, []Cert{issue(rootKey, 1, Admin, 1)})
+	a := Evaluate(root, []Cert{issue(rootKey, 1, AddMember, 1), issue(rootKey, 2, Revoke, 1)})
+	b := Evaluate(root, []Cert{issue(rootKey, 1, AddAdmin, 1), issue(rootKey, 2, Revoke, 1)})
 	if !a.Equal(a) || a.Equal(b) || a.Equal(Set{}) || !(Set{}).Equal(Evaluate(root, nil)) {
 		t.Error("sets compare wrongly")
 	}
-	if (Set{}).Role(device(1)) != 0 || len((Set{}).Members()) != 0 {
-		t.Error("the zero set has members")
+	if _, out := (Set{}).Removed(device(1)); out || (Set{}).Role(device(1)) != 0 || len((Set{}).Members()) != 0 || len((Set{}).Gone()) != 0 {
+		t.Error("the zero set has devices")
 	}
-	a.Certs()[0].Role = Admin
-	a.Members()[0] = record.DeviceID{}
-	if a.Role(device(1)) != Member {
+	a.Certs()[0].Kind = Forget
+	a.Members()[0], a.Gone()[0].Kind = record.DeviceID{}, Forget
+	if gone, _ := a.Removed(device(2)); a.Role(device(1)) != Member || gone.Kind != Revoke {
 		t.Error("a caller can change the set")
 	}
-	if got := fmt.Sprint(Role(0), Member, Admin, Role(7)); got != "stranger member admin role 7" {
+	if got := fmt.Sprint(Role(0), Member, Admin, Role(7), AddMember, AddAdmin, Revoke, Lapse, Forget, Kind(6)); got != "stranger member admin role 7 add member add admin revoke lapse forget kind 6" {
 		t.Error(got)
 	}
 }
@@ -322,11 +494,21 @@ func TestRegister(t *testing.T) {
 	if got, err := FromRegister(decoded.(record.Register)); err != nil || got != c {
 		t.Errorf("came back as %+v, %v", got, err)
 	}
+	for kind, prefix := range map[Kind]string{AddAdmin: "cert/", Revoke: "revoke/", Lapse: "lapse/", Forget: "forget/"} {
+		k := issue(1, 2, kind, 9)
+		if got := k.Register().Field; got != prefix+hex.EncodeToString(public(key(1))) {
+			t.Errorf("%v is kept in field %s", kind, got)
+		}
+		if back, err := FromRegister(k.Register()); err != nil || back != k {
+			t.Errorf("%v came back as %+v, %v", kind, back, err)
+		}
+	}
 	for name, change := range map[string]func(*record.Register){
 		"another subject": func(r *record.Register) { r.Entity = record.Member(device(3)) },
 		"another entity":  func(r *record.Register) { r.Entity = record.Device(device(2)) },
-		"another issuer":  func(r *record.Register) { r.Field = field([32]byte(device(3))) },
+		"another issuer":  func(r *record.Register) { r.Field = issue(3, 2, AddMember, 1).field() },
 		"another field":   func(r *record.Register) { r.Field = record.FieldName },
+		"another kind":    func(r *record.Register) { r.Field = strings.Replace(r.Field, "cert/", "revoke/", 1) },
 		"no value":        func(r *record.Register) { r.Value = nil },
 		"rubbish":         func(r *record.Register) { r.Value = []byte("rubbish") },
 	} {

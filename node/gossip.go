@@ -15,6 +15,7 @@ import (
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // Gossip carries heads to members that have no session with the one that moved. It loses messages in
@@ -168,10 +169,17 @@ func (n *Node) hearGossip(ctx context.Context, sub *pubsub.Subscription) {
 				heads = append(heads, info.Best)
 			}
 		}
-		seen, err := n.store.Observe(heads)
+		admitted, err := n.membership(g.author)
+		if errors.Is(err, protocol.CodeNotMember) {
+			continue
+		}
+		var seen []store.Observed
+		if err == nil {
+			seen, err = n.store.Observe(heads, admitted)
+		}
 		if errors.Is(err, feed.ErrSignature) {
 			n.accuse(g.author, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}, true)
-		} else if err != nil {
+		} else if err != nil && !errors.Is(err, store.ErrGeneration) { // lost, as gossip may be
 			n.log.Warn("gossip not noted", "err", err)
 		}
 		for _, o := range seen {

@@ -22,7 +22,7 @@ import (
 func (n *Node) found() belonging {
 	root := n.root.Public().(ed25519.PublicKey)
 	lib := belonging{id: member.LibraryOf(root), root: root}
-	cert := member.Cert{Library: lib.id, Subject: n.self, Role: member.Admin, Stamp: hlc.At(time.Now())}
+	cert := member.Cert{Library: lib.id, Subject: n.self, Kind: member.AddAdmin, Stamp: hlc.At(time.Now())}
 	lib.certs = []member.Cert{cert.Sign(n.root)} // fills in the issuer
 	return lib
 }
@@ -40,7 +40,7 @@ func (n *Node) refresh() error {
 
 // reread is refresh; n.refreshing is held.
 func (n *Node) reread() error {
-	held := n.store.States()
+	held, generation := n.store.States(), n.store.Generation() // before the first register is read
 	// May write, but not before Run, so nothing is written while peers are asked; no room can be made here.
 	if err := n.indexer.Adopt(); err != nil && !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
 		return fmt.Errorf("adopt locations: %w", err)
@@ -87,7 +87,7 @@ func (n *Node) reread() error {
 			n.metrics.DeviceForgotten(d.Short())
 		}
 	}
-	n.set, n.follow = set, follow
+	n.set, n.setAt, n.follow = set, generation, follow
 	now := time.Now()
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
@@ -205,6 +205,27 @@ func (n *Node) accepts(id feed.ID) bool {
 	return err == nil && ok && len(r.Value) == 1 && r.Value[0] == 1
 }
 
+// membership returns the generation of the membership (store.Store.Generation) under which a device is a
+// member, or CodeNotMember.
+func (n *Node) membership(d record.DeviceID) (generation uint64, err error) {
+	for {
+		generation = n.store.Generation()
+		n.mu.Lock()
+		current, role := n.setAt == generation, n.set.Role(d)
+		n.mu.Unlock()
+		switch {
+		case !current:
+			if err := n.refresh(); err != nil {
+				return 0, err
+			}
+		case role == 0:
+			return 0, protocol.CodeNotMember
+		default:
+			return generation, nil
+		}
+	}
+}
+
 // gate is the membership check at the opening of every stream; pairing is for strangers.
 func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 	if id == protocol.PairProtocol {
@@ -222,11 +243,11 @@ func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 		if joining != nil { // to the other this device is a member already, and soon the other to this
 			<-joining
 		}
+		if _, err := n.membership(d); err != nil {
+			return err
+		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.set.Role(d) == 0 {
-			return protocol.CodeNotMember
-		}
 		if p := n.peers[d]; p != nil && time.Now().Before(p.shunned) {
 			return protocol.CodeBusy
 		}

@@ -79,6 +79,7 @@ type Node struct {
 	root     ed25519.PrivateKey
 	lib      belonging
 	set      member.Set
+	setAt    uint64 // generation of the membership (store.Generation) that set was read at
 	follow   map[feed.ID]bool
 	peers    map[record.DeviceID]*peer
 	phase    phase
@@ -213,14 +214,21 @@ func (n *Node) connConfig(d record.DeviceID, id protocol.ID) protocol.ConnConfig
 
 const pushIdle = 30 * 24 * time.Hour
 
-// admit lets a pull in, unless sync is paused with everybody or with that device.
+// admit lets a member's pull in, unless sync is paused with everybody or with that device.
 func (n *Node) admit(d record.DeviceID) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.pausedFor(d) {
+	if _, err := n.membership(d); err != nil {
+		return err
+	}
+	if n.isPaused(d) {
 		return protocol.CodePaused
 	}
 	return nil
+}
+
+func (n *Node) isPaused(d record.DeviceID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pausedFor(d)
 }
 
 func (n *Node) serveBackfill(_ context.Context, c *protocol.Conn) error {

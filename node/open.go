@@ -193,11 +193,11 @@ func (n *Node) openHost() (err error) {
 func (n *Node) compose() {
 	n.puller = &backfill.Puller{
 		Store: n.store, Shape: feed.DefaultShape, Boot: n.boot, Notes: pullNotes{n}, Now: time.Now,
-		Rescan: n.reindex, Orphaned: n.orphaned,
+		Rescan: n.reindex, Orphaned: n.orphaned, Admit: n.membership,
 	}
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
-		Paused: func(d record.DeviceID) bool { return n.admit(d) != nil },
+		Paused: n.isPaused, Admit: n.membership,
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{

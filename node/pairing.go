@@ -188,9 +188,9 @@ func (n *Node) welcome(j protocol.Joiner) (protocol.Welcome, error) {
 	n.mu.Lock()
 	lib, root, known := n.lib, n.root, n.set.Role(j.Device) != 0
 	n.mu.Unlock()
-	cert := member.Cert{Library: lib.id, Subject: j.Device, Role: member.Member, Stamp: stamp}
+	cert := member.Cert{Library: lib.id, Subject: j.Device, Kind: member.AddMember, Stamp: stamp}
 	if root != nil { // whoever made the library makes admins, so that any of a person's devices can invite
-		cert.Role = member.Admin
+		cert.Kind = member.AddAdmin
 		cert = cert.Sign(root)
 	} else {
 		cert = cert.Sign(n.key)
@@ -336,6 +336,9 @@ func (n *Node) enter(lib belonging) error {
 	n.mu.Lock()
 	n.lib, n.root, n.set = lib, nil, member.Set{}
 	n.mu.Unlock()
+	if err := n.store.Raise(); err != nil {
+		return err
+	}
 	return n.home.remove("root.key")
 }
 
@@ -361,6 +364,9 @@ func (n *Node) learnCerts(raw [][]byte) error {
 	n.mu.Lock()
 	n.lib.certs = set.Certs()
 	n.mu.Unlock()
+	if err := n.store.Raise(); err != nil { // nothing commits any more that was let in without these
+		return err
+	}
 	return n.reread()
 }
 

@@ -137,7 +137,18 @@ func (n *Node) observeHeads() error {
 	}
 	n.mu.Unlock()
 	for _, s := range all {
-		seen, err := n.store.Observe(s.heads)
+		admitted, err := n.membership(s.from)
+		if errors.Is(err, protocol.CodeNotMember) {
+			continue
+		}
+		var seen []store.Observed
+		if err == nil {
+			seen, err = n.store.Observe(s.heads, admitted)
+		}
+		if errors.Is(err, store.ErrGeneration) {
+			n.wake() // it is asked again whether the peer belongs
+			continue
+		}
 		if errors.Is(err, feed.ErrSignature) {
 			n.mu.Lock() // said once: what was shown is forgotten with it
 			if p := n.peers[s.from]; p != nil {
@@ -145,9 +156,6 @@ func (n *Node) observeHeads() error {
 			}
 			n.mu.Unlock()
 			n.accuse(s.from, &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}, true)
-			n.mu.Lock()
-			clear(n.peers[s.from].heads) // once is enough
-			n.mu.Unlock()
 			continue
 		}
 		if errors.Is(err, store.ErrNoSpace) {
@@ -342,8 +350,6 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	}
 	if peer != nil && err != nil && ctx.Err() == nil {
 		peer.failedPull = now
-	}
-	if peer != nil && err == nil {
 	}
 	waiting := len(n.retries)
 	n.mu.Unlock()

@@ -45,7 +45,7 @@
 //
 //	 1 Hello          control  library (32), session (16, not zero), versions from and to (1 or more), up to 32
 //	                           capabilities, name, system and version of the device (UTF-8, 255 bytes each), boot
-//	                           nonce, HLC, active syncs, up to 256 certificates of 1,024 bytes, up to 8
+//	                           nonce, HLC, active syncs, up to 1,280 certificates of 512 bytes, up to 8
 //	                           compressions (1 zstd, 2 s2), the preferred first
 //	 2 HelloAck       control  the same of the responder; session repeated
 //	 3 Ping           control  t1

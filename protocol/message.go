@@ -24,8 +24,8 @@ const (
 	MaxLevel        = 63              // of a Nodes
 	MaxChildren     = 16              // hashes of one node
 	MaxLeaf         = 256 * leafEntry // bytes of one packed leaf
-	MaxCerts        = 256             // certificates in a Hello or PairWelcome
-	MaxCert         = 1024            // bytes of one certificate
+	MaxCerts        = 1280            // certificates in a Hello or PairWelcome
+	MaxCert         = 512             // bytes of one certificate
 	MaxText         = 255             // bytes of a name, system or version, UTF-8
 	MaxCapabilities = 32              // in a Hello
 	MaxCompressions = 8               // in a Hello

@@ -267,10 +267,10 @@ func TestLimits(t *testing.T) {
 		{"9 compressions", hello(func(h *Hello) { h.Compression = make([]Compression, MaxCompressions+1) }), CodeTooLarge},
 		{"long name", hello(func(h *Hello) { h.Name = strings.Repeat("x", MaxText+1) }), CodeTooLarge},
 		{"name not UTF-8", hello(func(h *Hello) { h.Name = "\xff" }), CodeMalformed},
-		{"256 certs", hello(func(h *Hello) { h.Certs = repeat(make([]byte, MaxCert), MaxCerts) }), 0},
-		{"257 certs", hello(func(h *Hello) { h.Certs = certs(MaxCerts + 1) }), CodeTooLarge},
+		{"as many certs as may be", hello(func(h *Hello) { h.Certs = repeat(make([]byte, MaxCert), MaxCerts) }), 0},
+		{"a cert too many", hello(func(h *Hello) { h.Certs = certs(MaxCerts + 1) }), CodeTooLarge},
 		{"long cert", hello(func(h *Hello) { h.Certs = [][]byte{make([]byte, MaxCert+1)} }), CodeTooLarge},
-		{"welcome with 257 certs", &PairWelcome{Certs: certs(MaxCerts + 1)}, CodeTooLarge},
+		{"welcome with a cert too many", &PairWelcome{Certs: certs(MaxCerts + 1)}, CodeTooLarge},
 		{"time before 1970", &Ping{T1: -1}, CodeMalformed},
 		{"time too far", &Pong{T2: 1 << 62}, CodeMalformed},
 	} {

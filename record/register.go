@@ -32,10 +32,13 @@ const (
 	FieldAddrs   = "addrs"   // of a device: where it listens, multiaddrs separated by newlines
 	FieldPath    = "path"    // of a location: the folder, as the file system has it
 	FieldExists  = "exists"  // of anything: one byte, 1 or 0
-	FieldCert    = "cert"    // of a member: prefix; the issuer's key in hex follows after a '/'
-	FieldInto    = "into"    // of a tag: the TagID it was merged into, 16 bytes
-	FieldTag     = "tag"     // of an entry or content: prefix; the TagID in hex follows after a '/'; one byte, 1 or 0
-	FieldNote    = "note"    // of an entry or content: UTF-8; empty: none
+	FieldCert    = "cert"    // of a member: prefix; the issuer's key in hex follows after a '/'; so of the next three
+	FieldRevoke  = "revoke"
+	FieldLapse   = "lapse"
+	FieldForget  = "forget"
+	FieldInto    = "into" // of a tag: the TagID it was merged into, 16 bytes
+	FieldTag     = "tag"  // of an entry or content: prefix; the TagID in hex follows after a '/'; one byte, 1 or 0
+	FieldNote    = "note" // of an entry or content: UTF-8; empty: none
 )
 
 // Entity is the thing a register is about.

@@ -34,6 +34,10 @@ type Receiver struct {
 	Store *store.Store
 	Notes ReceiverNotes
 	Now   func() time.Time
+	// Admit returns the generation of the membership (store.Store.Generation) under which a device is a
+	// member, or why it is none, which ends its stream; nil: everybody is. It is asked for each push, and
+	// again when the generation has risen before the push was applied.
+	Admit func(record.DeviceID) (generation uint64, err error)
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
 	// Paused reports whether sync with a device is paused: its pushes are answered with Busy.
@@ -101,24 +105,42 @@ func (r *Receiver) Receive(from record.DeviceID, b *protocol.StateBatch) (*proto
 }
 
 func (r *Receiver) apply(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
-	id := b.Next.Feed
 	if r.Paused != nil && r.Paused(from) {
 		return protocol.Busy, store.Result{}, nil
 	}
+	for {
+		outcome, res, err := r.applyAsMember(from, b)
+		if !errors.Is(err, store.ErrGeneration) {
+			return outcome, res, err
+		}
+	}
+}
+
+// applyAsMember returns store.ErrGeneration if the membership changed between the question whether the
+// pusher belongs and what it pushed (invariant I12).
+func (r *Receiver) applyAsMember(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+	var admitted uint64
+	if r.Admit != nil {
+		var err error
+		if admitted, err = r.Admit(from); err != nil {
+			return protocol.Rejected, store.Result{}, err
+		}
+	}
+	id := b.Next.Feed
 	if id.Device == r.Store.Device() || !r.Follows(id) {
 		return protocol.Rejected, store.Result{}, nil
 	}
-	outcome, res, err := r.settle(from, b)
+	outcome, res, err := r.settle(from, b, admitted)
 	if err != nil || outcome == protocol.Applied || outcome == protocol.Known {
 		return outcome, res, err
 	}
-	if _, err := r.Store.Observe([]feed.Head{b.Next}); err != nil { // so that it is pulled
+	if _, err := r.Store.Observe([]feed.Head{b.Next}, admitted); err != nil { // so that it is pulled
 		return failed(err)
 	}
 	return outcome, res, nil
 }
 
-func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protocol.Outcome, store.Result, error) {
+func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch, admitted uint64) (protocol.Outcome, store.Result, error) {
 	id := b.Next.Feed
 	release, ok := r.Store.Claim(id)
 	if !ok {
@@ -126,7 +148,7 @@ func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch) (protoco
 	}
 	defer release()
 	res, err := r.Store.Apply(store.Change{
-		Feed: id, Prev: &b.Prev, Entries: b.Entries, Settle: &b.Next,
+		Feed: id, Prev: &b.Prev, Entries: b.Entries, Settle: &b.Next, Admitted: admitted,
 		Within: func(tx kv.Tx, res *store.Result) error { return r.Notes.PushCommitting(tx, from, b, res) },
 	})
 	switch {

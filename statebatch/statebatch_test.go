@@ -159,7 +159,7 @@ func TestReceiveOutcomes(t *testing.T) {
 	foreign.Next = foreign.Next.Sign(a.key)
 
 	seen := func(p *party) {
-		if _, err := p.Observe([]feed.Head{third.Next}); err != nil {
+		if _, err := p.Observe([]feed.Head{third.Next}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,6 +22,7 @@ type Change struct {
 	Cursor   *feed.Cursor // where the delta stands if this change does not settle
 	Settle   *feed.Head   // settle here if the root then matches, else ErrMismatch
 	Orphaned bool         // allow settling below the floor (rule 17)
+	Admitted uint64       // generation of the membership under which whoever sent it was let in; 0: nobody sent it
 
 	// Within, if set, is called last in the transaction: event rows and the like (rule 5).
 	Within func(kv.Tx, *Result) error
@@ -60,7 +61,8 @@ const maxRejects = 16
 // Apply carries out c. It is the one door through which other devices' records come in, and it is
 // idempotent. It returns ErrMismatch if the entries do not add up to the head, ErrStale if the feed has
 // moved to or past it meanwhile, feed.ErrSignature for a head its owner did not sign, ErrNotOwner for an
-// own feed, and kv.ErrTooBig if c must be split; nothing has changed then.
+// own feed, ErrGeneration if the membership has changed since the sender was let in, and kv.ErrTooBig if c
+// must be split; nothing has changed then.
 func (s *Store) Apply(c Change) (Result, error) {
 	var (
 		res  Result
@@ -83,6 +85,9 @@ func (s *Store) Apply(c Change) (Result, error) {
 	}
 	err := s.update(func(t *tx) error {
 		res = Result{Ops: map[Op]int{}}
+		if err := t.admitted(c.Admitted); err != nil {
+			return err
+		}
 		r, err := t.row(c.Feed)
 		if err != nil {
 			return err

@@ -57,6 +57,9 @@ type jump struct {
 	onto  uint64 // boot of the head jumped over
 	gc    uint64 // collect tombstones up to here
 	force bool   // sign even if there is nothing to put
+
+	admitted uint64 // as of a Change: some of it came from a peer. Asked of the first transaction alone, whose
+	// own certificates may begin another generation
 }
 
 func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err error) {
@@ -89,6 +92,9 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 		err = s.update(func(t *tx) error {
 			if s.Frozen() && !mutant.Is("frozen_writes") {
 				return ErrFrozen
+			}
+			if err := t.admitted(j.admitted); err != nil {
+				return err
 			}
 			r, err := t.row(id)
 			if err != nil {
@@ -232,8 +238,8 @@ func (s *Store) Jump(id feed.ID, over feed.Head) (feed.Head, error) {
 
 // AbsorbRegisters merges the registers a peer holds of this device's own feed into it, and signs above
 // the head they belong to (rule 15). Every register of the result takes a new seq, so that peers settled
-// at that head come along by a plain delta.
-func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head, error) {
+// at that head come along by a plain delta. admitted is as of a Change.
+func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry, admitted uint64) (feed.Head, error) {
 	id := feed.ID{Device: s.cfg.Device}
 	merged := map[string]record.Register{}
 	var order []string
@@ -264,12 +270,13 @@ func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry) (feed.Head
 	for i, k := range order {
 		puts[i] = Put{Record: merged[k]}
 	}
-	return s.commit(id, puts, jump{above: over.Seq, onto: over.Boot, force: true})
+	return s.commit(id, puts, jump{above: over.Seq, onto: over.Boot, force: true, admitted: admitted})
 }
 
 // AbsorbEntries puts entries that a peer settled at over holds of an own location feed into it; the feed
-// is unsettled until Jump signs above over, and the location must then be rescanned (rule 15).
-func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
+// is unsettled until Jump signs above over, and the location must then be rescanned (rule 15). admitted is as
+// of a Change.
+func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry, admitted uint64) error {
 	id := over.Feed
 	if id.Device != s.cfg.Device || id.IsDevice() {
 		return fmt.Errorf("absorb into feed %v: %w", id, ErrNotOwner)
@@ -277,6 +284,9 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry) error {
 	err := s.update(func(t *tx) error {
 		if s.Frozen() {
 			return ErrFrozen
+		}
+		if err := t.admitted(admitted); err != nil {
+			return err
 		}
 		r, err := t.row(id)
 		if err != nil {

@@ -34,6 +34,11 @@ func (s *Store) Drop(id feed.ID) error {
 		if err := tx.Set(n.key(famDropped, 0), nil); err != nil {
 			return err
 		}
+		if id.IsDevice() { // certificates may go with it
+			if err := setGeneration(tx, s.Generation()+1); err != nil {
+				return err
+			}
+		}
 		return tx.Delete(feedKey(id))
 	})
 	if err != nil {
@@ -43,6 +48,7 @@ func (s *Store) Drop(id feed.ID) error {
 	delete(s.rows, id)
 	if id.IsDevice() {
 		s.edited[anyKind]++
+		s.generation++
 	}
 	s.commits++
 	s.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 // The key families, by first byte. num is the 4-byte number a feed has in this store, never reused;
 // numbers are big-endian. Sizes are of key plus value for an entry with a 16-byte key and a 20-byte name.
 //
-//	a name               local facts of this device: schema, instance, clock bound, invites, addresses
+//	a name               local facts of this device: schema, instance, membership generation, invites, addresses
 //	f feed id            -> num, head state, counts                        about 900 bytes, one per feed
 //	e num seq key        -> length of local facts, local facts, record     about 120 bytes, one per entry
 //	k num key            -> seq                                            29 bytes, one per entry

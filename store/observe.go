@@ -16,9 +16,10 @@ type Observed struct {
 	Forks  bool // it has the seq of a head known here, and another root (invariant I8)
 }
 
-// Observe notes heads that peers have shown, of feeds other devices own, and returns what was new in
-// them. A head whose signature fails is returned as an error, and nothing is noted.
-func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
+// Observe notes heads that a peer has shown, of feeds other devices own, and returns what was new in them.
+// admitted is the generation of the membership under which the peer was let in, as of a Change. A head
+// whose signature fails is returned as an error, and so is ErrGeneration; nothing is noted then.
+func (s *Store) Observe(heads []feed.Head, admitted uint64) ([]Observed, error) {
 	var fresh []feed.Head
 	var out []Observed
 	for _, h := range heads {
@@ -47,6 +48,9 @@ func (s *Store) Observe(heads []feed.Head) ([]Observed, error) {
 		return out, nil
 	}
 	err := s.update(func(t *tx) error {
+		if err := t.admitted(admitted); err != nil {
+			return err
+		}
 		for _, h := range fresh {
 			r, err := t.row(h.Feed)
 			if err != nil {

@@ -36,7 +36,7 @@ func TestObserve(t *testing.T) {
 	}
 	see := func(what string, better, forks int, best feed.Head, heads ...feed.Head) {
 		t.Helper()
-		out, err := b.Observe(heads)
+		out, err := b.Observe(heads, 0)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -73,7 +73,7 @@ func TestObserve(t *testing.T) {
 		t.Error("a fork was written down")
 	}
 	for what, bad := range map[string]feed.Head{"forged": forged, "foreign": foreign} {
-		if out, err := b.Observe([]feed.Head{above, bad}); !errors.Is(err, feed.ErrSignature) || out != nil {
+		if out, err := b.Observe([]feed.Head{above, bad}, 0); !errors.Is(err, feed.ErrSignature) || out != nil {
 			t.Errorf("%s: %v, %v", what, out, err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestFreezePutsAside(t *testing.T) {
 		"collect":   second(b.Collect(own, 1)),
 		"jump":      second(b.Jump(own, mine)),
 		"registers": b.SetRegisters(name(b.id, "x")),
-		"absorb":    b.AbsorbEntries(mine, nil),
+		"absorb":    b.AbsorbEntries(mine, nil, 0),
 	} {
 		if !errors.Is(err, ErrFrozen) {
 			t.Errorf("%s gives %v", what, err)
@@ -166,7 +166,7 @@ func TestRebase(t *testing.T) {
 		t.Errorf("%+v in %x", got, a.Library())
 	}
 	x := newDevice(t, 2)
-	if _, err := a.Observe([]feed.Head{x.commit(t, feed.ID{Device: x.id, Location: location(1)}, file(1, "x"))}); !errors.Is(err, feed.ErrSignature) {
+	if _, err := a.Observe([]feed.Head{x.commit(t, feed.ID{Device: x.id, Location: location(1)}, file(1, "x"))}, 0); !errors.Is(err, feed.ErrSignature) {
 		t.Errorf("a head of the library that was left gives %v", err)
 	}
 }

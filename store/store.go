@@ -92,15 +92,16 @@ type Store struct {
 
 	writing sync.Mutex // held from the start of a transaction until rows shows it
 
-	mu      sync.Mutex // guards the fields below; never held during a transaction
-	rows    map[feed.ID]*row
-	frozen  bool
-	claims  map[feed.ID]bool
-	commits uint64                       // transactions that changed heads or registers
-	edited  map[record.EntityKind]uint64 // transactions that changed registers of a kind
-	durable uint64                       // how many of those a Sync has covered
-	wakes   map[chan struct{}]bool
-	dirty   chan struct{} // capacity 1: something waits for a Sync
+	mu         sync.Mutex // guards the fields below; never held during a transaction
+	rows       map[feed.ID]*row
+	frozen     bool
+	generation uint64 // of the membership
+	claims     map[feed.ID]bool
+	commits    uint64                       // transactions that changed heads or registers
+	edited     map[record.EntityKind]uint64 // transactions that changed registers of a kind
+	durable    uint64                       // how many of those a Sync has covered
+	wakes      map[chan struct{}]bool
+	dirty      chan struct{} // capacity 1: something waits for a Sync
 
 	save     sync.Mutex // guards what follows, and orders writes of the marker
 	marked   MarkerState
@@ -138,6 +139,9 @@ func New(eng kv.Engine, cfg Config) (*Store, error) {
 			return err
 		}
 		s.frozen = frozen != nil
+		if err := s.loadGeneration(r); err != nil {
+			return err
+		}
 		return r.Scan([]byte{famFeed}, nil, func(k, v []byte) error {
 			id := feed.ParseID(k[1:])
 			row, err := decodeRow(id, v)

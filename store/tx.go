@@ -42,6 +42,9 @@ func (s *Store) update(fn func(*tx) error) error {
 				return err
 			}
 		}
+		if t.edited[record.MemberEntity] {
+			return setGeneration(k, s.Generation()+1)
+		}
 		return nil
 	})
 	if err != nil || len(t.rows) == 0 {
@@ -56,6 +59,9 @@ func (s *Store) update(fn func(*tx) error) error {
 	}
 	for kind := range t.edited {
 		s.edited[kind]++
+	}
+	if t.edited[record.MemberEntity] {
+		s.generation++
 	}
 	s.commits++
 	s.mu.Unlock()

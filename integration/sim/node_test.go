@@ -323,7 +323,7 @@ func (n *node) hear(from *node, m *protocol.Heads) (absorb []feed.ID) {
 			others = append(others, *info.Settled)
 		}
 	}
-	seen, err := n.st.Observe(others)
+	seen, err := n.st.Observe(others, 0)
 	if err != nil {
 		n.ought(err)
 		return nil
