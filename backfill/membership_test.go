@@ -21,7 +21,7 @@ func TestMembershipChangesDuringPull(t *testing.T) {
 		"first page, revoked":      {false, true, 1, 0},
 		"third page, revoked":      {false, true, 3, 2000},
 		"third page, still in":     {false, false, 3, 2500},
-		"last page, revoked":       {false, true, 4, 2000},
+		"second page, revoked":     {false, true, 2, 1000},
 		"taking back, revoked":     {true, true, 2, 1000},
 		"taking back, still in":    {true, false, 2, 2500},
 		"before anything, revoked": {false, true, 0, 0},

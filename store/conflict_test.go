@@ -101,7 +101,7 @@ func TestNoConflict(t *testing.T) {
 		record.Register{Entity: shared.Entity, Field: shared.Field, Author: a.id, Stamp: 10, Value: []byte("one")})
 	// d's feed is written anew, register for register, as after an absorption
 	st, _ := d.State(deviceFeed(d))
-	if _, err := d.AbsorbRegisters(*st.Settled, nil); err != nil {
+	if _, err := d.AbsorbRegisters(*st.Settled, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	none("the same at another seq", take(t, c, d))
