@@ -35,9 +35,17 @@ type PeerConnectionFailed struct {
 	Repeats
 }
 
+// PeerDiscovered: addresses of a device became known.
+type PeerDiscovered struct {
+	Source    string   `json:"source"`    // mdns: it announced them on the local network; record: they are in its own feed
+	Addresses []string `json:"addresses"` // multiaddrs that were not known
+	Repeats
+}
+
 func (PeerConnected) Type() Type        { return "peer_connected" }
 func (PeerDisconnected) Type() Type     { return "peer_disconnected" }
 func (PeerConnectionFailed) Type() Type { return "peer_connection_failed" }
+func (PeerDiscovered) Type() Type       { return "peer_discovered" }
 
 func (d PeerConnected) Summary() string {
 	s := fmt.Sprintf("via %s, %s, %s", d.Path, d.Transport, time.Duration(d.RTTMS*float64(time.Millisecond)).Round(10*time.Microsecond))
@@ -57,6 +65,17 @@ func (d PeerConnectionFailed) Summary() string {
 		results = append(results, a.Address+" "+a.Result)
 	}
 	return join(d.Reason, strings.Join(results, ", ")) + d.Repeats.String()
+}
+
+func (d PeerDiscovered) Summary() string {
+	return join(d.Source, strings.Join(d.Addresses, ", ")) + d.Repeats.String()
+}
+
+func (d PeerDiscovered) repeatKey() string { return d.Source }
+
+func (d PeerDiscovered) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
 }
 
 func (d PeerConnectionFailed) repeatKey() string { return d.Reason }

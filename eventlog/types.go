@@ -70,6 +70,7 @@ var declared = []Type{
 	declare[PeerConnected](Network, Info, 0),
 	declare[PeerDisconnected](Network, Info, 0),
 	declare[PeerConnectionFailed](Network, Debug, 5*time.Minute),
+	declare[PeerDiscovered](Network, Debug, 5*time.Minute),
 	declare[BackfillRequestSent](Network, Debug, 0),
 	declare[BackfillRequestReceived](Network, Debug, 0),
 	declare[BackfillResponseSent](Network, Debug, 0),

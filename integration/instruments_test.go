@@ -108,6 +108,7 @@ var instruments = map[string]instrument{
 	"device_connection_state_code":           anyDevice(func(d metrics.Device) bool { return d.Connection == node.LinkConnected }),
 	"device_consecutive_failures":            anyDevice(func(d metrics.Device) bool { return d.ConsecutiveFailures > 0 }),
 	"device_connection_attempts_total":       anyDevice(func(d metrics.Device) bool { return d.Attempts.Total > 0 }),
+	"device_addresses_learned_total":         anyDevice(func(d metrics.Device) bool { return d.AddressesLearned.By["record"] > 0 }),
 	"devices_tracked":                        anyDevice(func(metrics.Device) bool { return true }),
 	"devices_connected":                      anyDevice(func(d metrics.Device) bool { return d.Online }),
 	"catalog_records":                        func(m metrics.Snapshot) bool { return m.Catalog.Records["entry"] > 0 },
@@ -144,6 +145,7 @@ var stillInstruments = map[string]string{
 	"events_dropped_total":         "needs more events at once than the log queues, or a store that fails",
 	"events_queue_depth":           "is above 0 only until the writer's next batch",
 	"store_size_bytes":             "the database measures itself once a minute",
+	"discovery_strangers_total":    "needs multicast, which not every machine has: TestNearby, and TestSighted of package node",
 	"metrics_label_overflow_total": "needs more than 64 devices",
 }
 

@@ -84,6 +84,8 @@ var (
 	connectionCode      = declare("device_connection_state_code", "0 disconnected, 1 connecting, 2 syncing, 3 connected.", "device")
 	consecutiveFailures = declare("device_consecutive_failures", "Failed attempts to connect since the last success.", "device")
 	connectionAttempts  = declare("device_connection_attempts_total", "Attempts to connect.", "device", "result")
+	addressesLearned    = declare("device_addresses_learned_total", "Addresses of the device that were new: announced on the local network, or in its own record.", "device", "source")
+	strangersSeen       = declare("discovery_strangers_total", "Announcements on the local network by devices that are no members.")
 	devicesTracked      = declare("devices_tracked", "Other devices of the library.")
 	devicesConnected    = declare("devices_connected", "Other devices connected now.")
 
@@ -123,6 +125,7 @@ const (
 	foldSentBytes
 	foldReceivedBytes
 	foldAttempts
+	foldAddresses
 	foldDigests
 	foldRecords
 	foldModelRecords
@@ -139,7 +142,7 @@ const (
 var cappedFamilies = [foldFamilies]family{
 	foldDevice: deviceInfo, foldFailures: broadcastFailures, foldReceived: changesReceived,
 	foldProcessed: changesProcessed, foldSentBytes: sentBytes, foldReceivedBytes: receivedBytes,
-	foldAttempts: connectionAttempts, foldDigests: digestChecks, foldRecords: recordsSynced,
+	foldAttempts: connectionAttempts, foldAddresses: addressesLearned, foldDigests: digestChecks, foldRecords: recordsSynced,
 	foldModelRecords: catalogRecords, foldStrategies: strategiesTotal, foldStoreOps: storeTime,
 	foldQueries: queryTime, foldScans: scanCompleted, foldWatches: watchActive, foldRoutes: httpRequests,
 }
@@ -253,6 +256,7 @@ func (m *Metrics) gatherSync(s *sink) {
 	s.counters(rejectionsTotal, rejectionReasons[:], m.rejections[:])
 	s.gauge(bufferedChanges, float64(m.buffered()))
 	s.counter(bufferDropped, m.hintsDropped)
+	s.counter(strangersSeen, m.strangers)
 	s.gauge(stuckChanges, float64(m.stuckChanges))
 	s.gauge(missingParents, float64(m.missingParents))
 	for i, kind := range withOther(sessionKinds[:]) {
@@ -347,6 +351,7 @@ func (d *device) gatherCounters(s *sink, id string) {
 	s.counters(changesReceived, sources[:], d.received[:], id)
 	s.counters(changesProcessed, outcomes[:], d.processed[:], id)
 	s.counters(connectionAttempts, attemptResults[:], d.attempts[:], id)
+	s.counters(addressesLearned, addressSources[:], d.learned[:], id)
 	s.counters(digestChecks, digestResults[:], d.digests[:], id)
 	s.counter(sentBytes, d.bytesOut, id)
 	s.counter(receivedBytes, d.bytesIn, id)

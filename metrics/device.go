@@ -11,6 +11,7 @@ type device struct {
 	processed [len(outcomes) + 1]uint64
 	failures  [len(failureReasons)]uint64
 	attempts  [len(attemptResults)]uint64
+	learned   [len(addressSources) + 1]uint64
 	digests   [len(digestResults) + 1]uint64
 	errors    [len(errorKinds)]uint64
 	bytesOut  uint64
@@ -107,6 +108,7 @@ func (m *Metrics) DeviceForgotten(id string) {
 	add(rest.processed[:], d.processed[:])
 	add(rest.failures[:], d.failures[:])
 	add(rest.attempts[:], d.attempts[:])
+	add(rest.learned[:], d.learned[:])
 	add(rest.digests[:], d.digests[:])
 	add(rest.errors[:], d.errors[:])
 	rest.bytesOut += d.bytesOut
@@ -195,6 +197,24 @@ func (m *Metrics) ConnectionAttempt(id, result string) {
 			d.attempts[indexOr(attemptResults[:], result, len(attemptResults)-1)]++
 		})
 	}
+}
+
+// AddressesLearned counts n addresses of the device that were not known: mdns, as it announced them on the
+// local network, or record, as its own feed tells them.
+func (m *Metrics) AddressesLearned(id, source string, n int) {
+	if m != nil && n > 0 {
+		m.count(id, foldAddresses, func(d *device) { d.learned[index(addressSources[:], source)] += uint64(n) })
+	}
+}
+
+// StrangerSeen counts an announcement on the local network of a device that is no member.
+func (m *Metrics) StrangerSeen() {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.strangers++
 }
 
 // ConsecutiveFailures sets how many attempts to connect failed since the last success.

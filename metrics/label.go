@@ -24,6 +24,7 @@ var (
 	resolutions      = [...]string{"hlc", "merge", "tiebreak", "manual"}
 	connections      = [...]string{"disconnected", "connecting", "syncing", "connected"}                                   // else disconnected; the index is the code
 	attemptResults   = [...]string{"success", "timeout", "refused", "unauthorized", "no_address", "rate_limited", "error"} // else error
+	addressSources   = [...]string{"mdns", "record"}
 	digestResults    = [...]string{"match", "mismatch", "incomparable"}
 	scanResults      = [...]string{"added", "changed", "removed", "unchanged", "ignored", "error"}
 	categories       = [...]string{"lifecycle", "data_flow", "network", "error", "catalogue", "security", "system"}

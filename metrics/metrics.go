@@ -75,6 +75,7 @@ type Metrics struct {
 	retryQueue     int64
 	retries        [len(retryResults) + 1]uint64
 	hintsDropped   uint64
+	strangers      uint64
 	stuckChanges   int
 	missingParents int
 

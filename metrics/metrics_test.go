@@ -63,6 +63,8 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.Online(id, true)
 	m.ConnectionState(id, "syncing")
 	m.ConnectionAttempt(id, "refused")
+	m.AddressesLearned(id, "mdns", 2)
+	m.StrangerSeen()
 	m.ConsecutiveFailures(id, 4)
 	m.RTT(id, 2*time.Millisecond)
 	m.ClockOffset(id, -95*time.Second)
@@ -197,6 +199,8 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"device_connection_state{device=NAS0-0000,state=disconnected}":             0,
 		"device_connection_state_code{device=NAS0-0000}":                           2,
 		"device_connection_attempts_total{device=NAS0-0000,result=refused}":        1,
+		"device_addresses_learned_total{device=NAS0-0000,source=mdns}":             2,
+		"discovery_strangers_total{}":                                              1,
 		"device_consecutive_failures{device=NAS0-0000}":                            4,
 		"device_rtt_seconds{device=NAS0-0000}":                                     .002,
 		"clock_device_offset_seconds{device=NAS0-0000}":                            -95,
@@ -262,7 +266,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 57 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 59 {
 		t.Errorf("%d methods", n)
 	}
 }

@@ -64,6 +64,7 @@ type Operations struct {
 	Buffered         *int64            `json:"buffered,omitempty"`          // received less processed
 	Rejections       *Counts           `json:"rejections,omitempty"`        // by reason
 	HintsDropped     *uint64           `json:"hints_dropped,omitempty"`
+	StrangersSeen    *uint64           `json:"strangers_seen,omitempty"`
 	StuckChanges     *int              `json:"stuck_changes,omitempty"`
 	MissingParents   *int              `json:"missing_parents,omitempty"`
 	Sessions         []Session         `json:"sessions,omitempty"`
@@ -151,6 +152,7 @@ type Device struct {
 	Online              bool       `json:"online"`
 	Connection          string     `json:"connection"`
 	Attempts            Counts     `json:"connection_attempts"` // by result
+	AddressesLearned    Counts     `json:"addresses_learned"`   // by source
 	ConsecutiveFailures int        `json:"consecutive_failures"`
 	RTT                 Seconds    `json:"rtt_seconds"`
 	ClockOffset         Seconds    `json:"clock_offset_seconds"`
@@ -337,7 +339,7 @@ func (d *device) snapshot(id string) Device {
 	return Device{
 		ID: id, Name: d.name, OS: d.os, Version: d.version, Own: d.own,
 		Online: d.online, Connection: connections[d.connection], Attempts: *counts(attemptResults[:], d.attempts[:]),
-		ConsecutiveFailures: d.failing, RTT: Seconds(d.rtt), ClockOffset: Seconds(d.offset),
+		AddressesLearned: *counts(addressSources[:], d.learned[:]), ConsecutiveFailures: d.failing, RTT: Seconds(d.rtt), ClockOffset: Seconds(d.offset),
 		LagIn: d.lagIn, LagOut: d.lagOut, Progress: d.progress,
 		LastSync: moment(d.lastSync), LastSeen: moment(d.lastSeen),
 		StateWatermark: moment(d.watermark[0]), SharedWatermark: moment(d.watermark[1]),
@@ -355,6 +357,7 @@ func (m *Metrics) operations(o *Operations) {
 	}
 	o.Rejections = counts(rejectionReasons[:], m.rejections[:])
 	o.HintsDropped, o.Pages, o.RetryQueue = new(m.hintsDropped), new(m.pages), new(m.retryQueue)
+	o.StrangersSeen = new(m.strangers)
 	o.StuckChanges, o.MissingParents = new(m.stuckChanges), new(m.missingParents)
 	for i, kind := range withOther(sessionKinds[:]) {
 		if h := m.sessionLength[i]; i < len(sessionKinds) || h.count > 0 || m.sessionsActive[i] != 0 {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 		return fmt.Errorf("watch own addresses: %w", err)
 	}
 	defer addrs.Close()
+	listens := n.addrs()
 	measure, invites, collect := time.NewTicker(measureEvery), time.NewTimer(0), time.NewTicker(collectEvery)
 	defer measure.Stop()
 	defer invites.Stop()
@@ -107,10 +109,15 @@ func (n *Node) housekeep(ctx context.Context) error {
 		var err error
 		select {
 		case <-addrs.Out():
-			if !n.mayWrite() {
-				continue // introduce says it later
+			at := n.addrs()
+			if bytes.Equal(at, listens) {
+				continue
 			}
-			err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: n.addrs()})
+			listens = at
+			n.kickAll()       // another network: what could not be reached before may be there
+			if n.mayWrite() { // else introduce says it later
+				err = n.store.SetRegisters(record.Register{Entity: record.Device(n.self), Field: record.FieldAddrs, Value: at})
+			}
 		case now := <-measure.C:
 			n.measure(now)
 			n.watchDisk(now)

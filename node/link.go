@@ -17,6 +17,7 @@ type link struct {
 	since    time.Time
 	failures int       // consecutive failed attempts
 	retryAt  time.Time // when to dial next; zero: at once
+	sawAt    time.Time // when an announcement last brought the next dial forward
 	lastErr  string
 	want     map[feed.ID]feed.Head // what the peer had and we lacked when the session began; nil until it told
 }
@@ -88,6 +89,16 @@ func (l *link) closed(now time.Time) {
 	l.want = nil
 	if soon := now.Add(rand.N(firstRetry / 4)); soon.After(l.retryAt) {
 		l.retryAt = soon
+	}
+}
+
+// sightedEvery is how often announcements may bring a dial forward: anybody on the network can make them.
+const sightedEvery = 10 * time.Second
+
+// sighted notes that the device seems to be on the local network: it is dialed after wait.
+func (l *link) sighted(now time.Time, wait time.Duration) {
+	if at := now.Add(wait); at.Before(l.retryAt) && now.Sub(l.sawAt) >= sightedEvery {
+		l.retryAt, l.sawAt = at, now
 	}
 }
 

@@ -154,3 +154,33 @@ func TestDecideState(t *testing.T) {
 		t.Errorf("new state: %+v, %v", q, changed)
 	}
 }
+
+// Somebody on the network who pretends all the time that a device has come back makes this one dial it every
+// ten seconds, no more.
+func TestLinkSighted(t *testing.T) {
+	l := newLink(noon)
+	l.sighted(noon, yield)
+	if !l.due(noon) {
+		t.Error("an announcement put off a dial that was due")
+	}
+	dials := 0
+	for at := noon; at.Before(noon.Add(time.Hour)); at = at.Add(100 * time.Millisecond) {
+		l.sighted(at, 0)
+		if l.due(at) {
+			dials++
+			l.dialing(at)
+			l.failed(at, errors.New("refused"))
+		}
+	}
+	if dials < 60 || dials > 60*60/10+10 {
+		t.Errorf("%d dials in an hour", dials)
+	}
+	l = newLink(noon)
+	for range 10 {
+		l.failed(noon, errors.New("refused"))
+	}
+	l.sighted(noon.Add(time.Second), yield)
+	if l.due(noon.Add(time.Second)) || !l.due(noon.Add(time.Second+yield)) {
+		t.Errorf("not due after %v: %v", yield, l.retryAt.Sub(noon))
+	}
+}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/multiformats/go-multiaddr"
 
 	"peerdex/feed"
 	"peerdex/hlc"
@@ -153,23 +150,10 @@ func (n *Node) readDevices() error {
 			continue
 		}
 		p.name, p.os, p.version = f.name, f.os, f.version
-		var addrs []multiaddr.Multiaddr
-		for text := range strings.SplitSeq(f.addrs, "\n") {
-			if a, err := multiaddr.NewMultiaddr(text); err == nil && len(addrs) < maxAddrs {
-				addrs = append(addrs, a)
-			}
-		}
-		if !slices.EqualFunc(p.published, addrs, multiaddr.Multiaddr.Equal) {
-			p.published = addrs
-			p.link.kick()
-			n.dialSoon()
-		}
+		n.publishes(p, parseAddrs(f.addrs))
 	}
 	return nil
 }
-
-// maxAddrs bounds what one device may make others dial.
-const maxAddrs = 32
 
 // dropUnfollowed forgets the feeds of locations that are gone and of devices that are no members.
 func (n *Node) dropUnfollowed(held []feed.State, follow map[feed.ID]bool) error {
@@ -253,14 +237,4 @@ func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
 		}
 		return nil
 	}
-}
-
-// addrs is where this device listens, as its register says it.
-func (n *Node) addrs() []byte {
-	var lines []string
-	for _, a := range n.host.Addrs() {
-		lines = append(lines, a.String())
-	}
-	slices.Sort(lines)
-	return []byte(strings.Join(lines[:min(len(lines), maxAddrs)], "\n"))
 }

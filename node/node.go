@@ -34,6 +34,7 @@ type Config struct {
 	Name    string                // of this device; empty: what it was called before, else the host name
 	Listen  []multiaddr.Multiaddr // nil: every interface, TCP and QUIC
 	Pubsub  bool                  // gossip heads on pubsub as hints; everything works without
+	MDNS    bool                  // announce this device on the local network and look for members there
 	Rescan  time.Duration         // between two full scans of a location; 0 means an hour
 	Version string                // of the program
 	Log     *slog.Logger          // nil discards
@@ -53,6 +54,7 @@ type Node struct {
 	store   *store.Store
 	clock   *hlc.Clock
 	gater   *protocol.Gater
+	order   protocol.DialOrder
 	host    host.Host
 	metrics *metrics.Metrics
 	events  *eventlog.Log
@@ -129,6 +131,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reloadRewritten(ctx) })
 	if n.cfg.Pubsub {
 		g.Go(func() error { return n.gossip(ctx) })
+	}
+	if n.cfg.MDNS {
+		g.Go(func() error { return protocol.FindNearby(ctx, n.host, n.log, n.sighted) })
 	}
 	g.Go(func() error {
 		select {

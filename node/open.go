@@ -164,7 +164,7 @@ const (
 
 func (n *Node) openHost() (err error) {
 	n.gater = new(protocol.Gater)
-	cfg := protocol.HostConfig{Key: n.key, Gater: n.gater, Listen: n.cfg.Listen, Version: n.cfg.Version}
+	cfg := protocol.HostConfig{Key: n.key, Gater: n.gater, Listen: n.cfg.Listen, Version: n.cfg.Version, DialOrder: &n.order}
 	if cfg.Listen != nil {
 		n.host, err = protocol.NewHost(cfg)
 		return err

@@ -246,6 +246,9 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 		return err
 	}
 	n.rememberAddr(j.Device, n.remoteAddr(j.Device))
+	if addrKind(j.Addr) == "name" { // which outlives the address it stands for now
+		n.rememberAddr(j.Device, j.Addr.String())
+	}
 	n.mu.Lock()
 	if p := n.peers[j.Device]; p != nil {
 		p.published = append(p.published, addrs...)
@@ -384,14 +387,4 @@ func (n *Node) lastSeen(d record.DeviceID) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return hlc.FromBytes(b).Time(), nil
-}
-
-// rememberAddr keeps where a peer was reached last, for the next start.
-func (n *Node) rememberAddr(d record.DeviceID, addr string) {
-	if addr == "" {
-		return
-	}
-	if err := n.store.SetLocal("addr "+d.String(), []byte(addr)); err != nil {
-		n.log.Warn("address not remembered", "peer", d.Short(), "err", err)
-	}
 }

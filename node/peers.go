@@ -24,6 +24,7 @@ type peer struct {
 	id                record.DeviceID
 	name, os, version string
 	published         []multiaddr.Multiaddr // where it says it listens
+	nearby            []nearbyAddr          // where it announces itself on the local network
 	link              link
 	session           *session // nil: none
 	heads             map[feed.ID]protocol.HeadInfo
@@ -107,10 +108,19 @@ func (n *Node) duePeers(now time.Time) (due []*peer, next time.Duration) {
 // not open two sessions of which one must go.
 const yield = 500 * time.Millisecond
 
+// yieldTo returns how long to wait for d to dial.
+func (n *Node) yieldTo(d record.DeviceID) time.Duration {
+	if slices.Compare(n.self[:], d[:]) > 0 {
+		return yield
+	}
+	return 0
+}
+
 // freshLink returns the link of a device that was not known before.
 func (n *Node) freshLink(d record.DeviceID, now time.Time) link {
 	l := newLink(now)
-	if n.phase.state != "" || slices.Compare(n.self[:], d[:]) > 0 { // a new member must settle in first
+	l.retryAt = now.Add(n.yieldTo(d))
+	if n.phase.state != "" { // a new member must settle in first
 		l.retryAt = now.Add(yield)
 	}
 	return l
@@ -124,19 +134,14 @@ func (n *Node) dialSoon() {
 	}
 }
 
-// addresses returns where a peer may be found: what it publishes and where it was found last.
-func (n *Node) addresses(p *peer) ([]multiaddr.Multiaddr, error) {
-	last, err := n.store.Local("addr " + p.id.String())
-	if err != nil {
-		return nil, err
-	}
+// kickAll makes the next dial of every device due.
+func (n *Node) kickAll() {
 	n.mu.Lock()
-	addrs := slices.Clone(p.published)
-	n.mu.Unlock()
-	if a, err := multiaddr.NewMultiaddr(string(last)); err == nil {
-		addrs = append(addrs, a)
+	for _, p := range n.peers {
+		p.link.kick()
 	}
-	return addrs, nil
+	n.mu.Unlock()
+	n.dialSoon()
 }
 
 // dialTimeout bounds one attempt to reach one peer at all its addresses.
@@ -174,10 +179,11 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 }
 
 func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
-	addrs, err := n.addresses(p)
+	stages, err := n.addresses(p, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	addrs := slices.Concat(stages...)
 	if len(addrs) == 0 && n.host.Network().Connectedness(protocol.PeerID(p.id)) != network.Connected {
 		return nil, errNoAddress
 	}
@@ -187,6 +193,7 @@ func (n *Node) reach(ctx context.Context, p *peer) (*protocol.Conn, error) {
 	}
 	n.host.Peerstore().ClearAddrs(pid)
 	n.host.Peerstore().AddAddrs(pid, addrs, peerstore.TempAddrTTL)
+	defer n.order.Expect(stages...)()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	return protocol.Dial(ctx, n.host, p.id, protocol.SessionProtocol, n.connConfig(p.id, protocol.SessionProtocol))
@@ -279,9 +286,7 @@ func (n *Node) release(s *session, now time.Time) bool {
 	p.session, p.told = nil, false
 	p.seen = now
 	p.link.closed(now)
-	if slices.Compare(n.self[:], s.peer[:]) > 0 {
-		p.link.retryAt = p.link.retryAt.Add(yield)
-	}
+	p.link.retryAt = p.link.retryAt.Add(n.yieldTo(s.peer))
 	n.dialSoon()
 	return true
 }

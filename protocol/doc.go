@@ -8,6 +8,14 @@
 // or Noise, then yamux) and QUIC v1. A peer whose ID is not an Ed25519 key is disconnected after the
 // handshake, and so is one that is no member, except while a pairing window is open.
 //
+// # The local network
+//
+// A device announces itself by multicast DNS (RFC 6762, 6763) as an instance of _peerdex._udp.local with a
+// random name, on the networks it listens on. The TXT records are up to 8 strings "dnsaddr=" and a multiaddr
+// that ends in /p2p/ and the peer ID, as in libp2p's discovery by mDNS. A receiver takes IP addresses that
+// are private or on its own networks, of the first device named, and believes none of it: it only dials
+// members there, who prove who they are.
+//
 // # Streams
 //
 //	/peerdex/session/1     one per connected pair, opened by the dialer; lives as long as the connection

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -32,6 +33,7 @@ type HostConfig struct {
 	Listen     []multiaddr.Multiaddr // nil: every interface, TCP and QUIC, at Port
 	Port       int                   // where to listen if Listen is nil; 0: ports of the system's choice
 	Version    string                // of the program, shown to peers; "" means "dev"
+	DialOrder  *DialOrder            // nil: libp2p's own
 	Registerer prometheus.Registerer // where libp2p's own metrics go; nil: nowhere. They are shared by all hosts of a process
 	Options    []libp2p.Option       // appended: a simulated network below, in tests
 }
@@ -97,6 +99,9 @@ func NewHost(cfg HostConfig) (host.Host, error) {
 		options = append(options, libp2p.DisableMetrics())
 	} else {
 		options = append(options, libp2p.PrometheusRegisterer(cfg.Registerer))
+	}
+	if cfg.DialOrder != nil {
+		options = append(options, libp2p.SwarmOpts(swarm.WithDialRanker(cfg.DialOrder.rank)))
 	}
 	h, err := libp2p.New(append(options, cfg.Options...)...)
 	if err != nil {
@@ -201,14 +206,20 @@ func newResourceManager() (network.ResourceManager, error) {
 	)
 }
 
-// FullAddrs returns the addresses of a host with its peer ID, those others can best use first: IPv4
-// before IPv6, TCP before QUIC. Loopback addresses are left out unless there is nothing else.
-func FullAddrs(h host.Host) []multiaddr.Multiaddr {
+// Addrs returns the addresses of a host that others can use, the best first: IPv4 before IPv6, TCP before
+// QUIC. Loopback addresses are left out unless there is nothing else.
+func Addrs(h host.Host) []multiaddr.Multiaddr {
 	addrs := slices.Clone(h.Addrs())
 	if reachable := slices.DeleteFunc(slices.Clone(addrs), isLoopback); len(reachable) > 0 {
 		addrs = reachable
 	}
 	slices.SortStableFunc(addrs, func(a, b multiaddr.Multiaddr) int { return addrRank(a) - addrRank(b) })
+	return addrs
+}
+
+// FullAddrs is Addrs with the peer ID of the host at the end of each.
+func FullAddrs(h host.Host) []multiaddr.Multiaddr {
+	addrs := Addrs(h)
 	suffix := multiaddr.StringCast("/p2p/" + h.ID().String())
 	out := make([]multiaddr.Multiaddr, len(addrs))
 	for i, a := range addrs {

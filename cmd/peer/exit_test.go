@@ -87,6 +87,7 @@ func TestExitCodes(t *testing.T) {
 		"start overlap":    {args: []string{"start", dir, filepath.Dir(dir)}, exit: 7, code: node.CodeFolderOverlap, says: "overlaps"},
 		"start bad join":   {args: []string{"start", "--join", "nonsense"}, exit: 2, code: node.CodeBadAddress, says: "not a multiaddr"},
 		"start bad addr":   {args: []string{"start", "--listen", "localhost:80"}, exit: 2, code: node.CodeBadAddress, says: "localhost:80"},
+		"bad mdns":         {args: []string{"start", "--mdns", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},
 		"bad pubsub":       {args: []string{"start", "--pubsub", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},
 		"bad since":        {args: []string{"sync", "events", "--since", "1 hour before"}, exit: 2, code: node.CodeBadTime, says: `"1 hour before" is not a time`},
 		"bad until":        {args: []string{"sync", "events", "--until", "25:00"}, exit: 2, code: node.CodeBadTime, says: "--until '1 hour ago'"},

@@ -283,6 +283,9 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 	if o.HintsDropped != nil && *o.HintsDropped > 0 {
 		f.line("Hints dropped", count(*o.HintsDropped), "")
 	}
+	if o.StrangersSeen != nil && *o.StrangersSeen > 0 {
+		f.line("Strangers seen", count(*o.StrangersSeen), "announced on the local network, and ignored")
+	}
 	if len(o.Sessions) > 0 {
 		var done, failed, aborted uint64
 		var active int64

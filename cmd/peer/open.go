@@ -17,6 +17,7 @@ type nodeConfig struct {
 	Name    string
 	Listen  []multiaddr.Multiaddr
 	Pubsub  bool
+	MDNS    bool
 	Rescan  time.Duration
 	Log     *slog.Logger
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,9 +23,10 @@ import (
 )
 
 type startFlags struct {
-	join, name, pubsub string
-	listen             []string
-	rescan             time.Duration
+	join, name   string
+	pubsub, mdns string // on or off
+	listen       []string
+	rescan       time.Duration
 }
 
 func (a *app) startCmd() *cobra.Command {
@@ -48,8 +50,11 @@ func (a *app) startCmd() *cobra.Command {
 	fs.StringVar(&f.name, "name", "", "name of this device (default: the host's name)")
 	fs.StringArrayVar(&f.listen, "listen", nil, "multiaddr to listen on; may be repeated (default: TCP and QUIC on every interface)")
 	fs.StringVar(&f.pubsub, "pubsub", "on", "on or off: gossip hints of changes; sync works without, some seconds later")
+	fs.StringVar(&f.mdns, "mdns", "", "on or off: announce this device on the local network, and find others there (default $PEER_MDNS, else on)")
 	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
-	must(cmd.RegisterFlagCompletionFunc("pubsub", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
+	for _, name := range []string{"pubsub", "mdns"} {
+		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
+	}
 	return cmd
 }
 
@@ -97,16 +102,31 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		}
 		listen = append(listen, ma)
 	}
-	if f.pubsub != "on" && f.pubsub != "off" {
-		return p, &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("--pubsub %q is unknown", f.pubsub),
-			Cause: "it is on or off", Try: "--pubsub off"}
+	pubsub, err := onOff("--pubsub", f.pubsub, "--pubsub off")
+	if err != nil {
+		return p, err
+	}
+	mdns, err := onOff("--mdns", f.mdns, "--mdns off")
+	if f.mdns == "" {
+		mdns, err = onOff("PEER_MDNS", cmp.Or(a.env("PEER_MDNS"), "on"), "PEER_MDNS=off peer start")
+	}
+	if err != nil {
+		return p, err
 	}
 	log, err := a.logger()
 	if err != nil {
 		return p, err
 	}
-	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: f.pubsub == "on", Rescan: f.rescan, Log: log}
+	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: pubsub, MDNS: mdns, Rescan: f.rescan, Log: log}
 	return p, nil
+}
+
+// onOff reads a setting that is on or off.
+func onOff(name, value, try string) (bool, error) {
+	if value != "on" && value != "off" {
+		return false, usage(fmt.Sprintf("%s %q is unknown", name, value), "it is on or off", try)
+	}
+	return value == "on", nil
 }
 
 // addressFault is what is wrong with a multiaddr, without the address and that it is wrong.
