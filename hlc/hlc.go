@@ -108,8 +108,11 @@ func (c *Clock) Now() (Stamp, error) {
 	if c.last == math.MaxUint64 {
 		return 0, errExhausted
 	}
-	next := max(At(c.wall()), c.last+1) // a full counter carries into the milliseconds
-	if err := c.cover(next, math.MaxUint64); err != nil {
+	wall := c.wall()
+	next := max(At(wall), c.last+1) // a full counter carries into the milliseconds
+	// A restart begins at the bound, which therefore keeps the limit too. Where stamps are beyond that
+	// already, one millisecond of them keeps saves rare.
+	if err := c.cover(next, max(At(wall.Add(MaxDrift)), next+min(1<<16, math.MaxUint64-next))); err != nil {
 		return 0, err
 	}
 	c.last = next

@@ -223,6 +223,29 @@ func TestObserveSurvivesRestart(t *testing.T) {
 }
 
 // The last stamps there are: an error, never a stamp that begins again.
+// A peer's stamp at the drift bound, one of this device's own, and a restart: the next stamp came ten seconds
+// beyond the bound, for the reserve was kept whatever the wall clock said. No device showed such an edit, the
+// one that made it included.
+func TestRestartKeepsTheBound(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	wall := func() time.Time { return now }
+	for _, ahead := range []time.Duration{MaxDrift - time.Second, MaxDrift} {
+		d := &disk{}
+		clock := NewClock(wall, 0, d.save)
+		if err := clock.Observe(At(now.Add(ahead))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := clock.Now(); err != nil {
+			t.Fatal(err)
+		}
+		limit := At(now.Add(MaxDrift))
+		s, err := NewClock(wall, d.bound, d.save).Now()
+		if err != nil || s > limit+2+1<<16 {
+			t.Errorf("%v ahead: after a restart %v is issued, %v; the bound is %v", ahead, s, err, limit)
+		}
+	}
+}
+
 func TestEndOfTime(t *testing.T) {
 	far := time.Date(20_000, 1, 1, 0, 0, 0, 0, time.UTC)
 	var bound Stamp
