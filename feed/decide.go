@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"time"
+
 	"peerdex/internal/mutant"
 	"peerdex/record"
 )
@@ -188,14 +190,14 @@ func (s State) DecideOwn(boot uint64, settled *Head, best Head) OwnVerdict {
 }
 
 // Rescue reports whether old must be emitted again in this device's own feed, because a transaction
-// replaces it in another device's feed by next (nil: by nothing) and none of others, the same register
-// in other device feeds, is as new (rule 13).
-func Rescue(old record.Register, next *record.Register, others []record.Register) bool {
-	if next != nil && next.Compare(old) >= 0 {
+// replaces it in another device's feed by next (nil: by nothing) and it outranks that at now, and all of
+// others, the same register in other device feeds (rule 13).
+func Rescue(now time.Time, old record.Register, next *record.Register, others []record.Register) bool {
+	if next != nil && !old.Outranks(*next, now) {
 		return false
 	}
 	for _, o := range others {
-		if o.Compare(old) >= 0 {
+		if !old.Outranks(o, now) {
 			return false
 		}
 	}

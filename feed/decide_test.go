@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -133,6 +134,8 @@ func TestRescue(t *testing.T) {
 	reg := func(stamp hlc.Stamp, author byte) record.Register {
 		return record.Register{Stamp: stamp, Author: record.DeviceID{author}}
 	}
+	now := time.UnixMilli(0)
+	future := hlc.At(now.Add(hlc.MaxDrift)) + 1
 	old := reg(5, 1)
 	for _, c := range []struct {
 		name   string
@@ -148,10 +151,15 @@ func TestRescue(t *testing.T) {
 		{"lost, but another feed holds it", nil, []record.Register{reg(1, 1), old}, false},
 		{"lost, but another feed has a newer one", nil, []record.Register{reg(6, 0)}, false},
 		{"lost, and the others are older", nil, []record.Register{reg(4, 9), reg(5, 0)}, true},
+		{"replaced by one of the future", ptr(reg(future, 1)), nil, true},
+		{"lost, but another feed has one of the future", nil, []record.Register{reg(future, 2)}, true},
 	} {
-		if got := Rescue(old, c.next, c.others); got != c.want {
+		if got := Rescue(now, old, c.next, c.others); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+	if Rescue(now, reg(future, 1), ptr(old), nil) {
+		t.Error("one of the future is rescued from one that is believed")
 	}
 }
 

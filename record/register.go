@@ -220,21 +220,32 @@ func (r Register) Concurrent(o Register) bool {
 	return r.Prev < o.Stamp
 }
 
-// Merge returns the register of one entity and field that everybody sees: the greatest whose stamp is
-// not more than hlc.MaxDrift ahead of now. It is the only merge rule; the order of regs and repetitions
-// among them do not matter. It returns false if none is plausible yet.
-func Merge(now time.Time, regs ...Register) (Register, bool) {
-	var (
-		best  Register
-		found bool
-		limit = hlc.At(now.Add(hlc.MaxDrift))
-	)
+// Believed reports whether r may win at now: its stamp is not more than hlc.MaxDrift ahead of that, or only
+// its owner may write what it is about and there is nobody to wrong.
+func (r Register) Believed(now time.Time) bool {
+	_, owned := r.Entity.Owner()
+	return owned || r.Stamp <= hlc.At(now.Add(hlc.MaxDrift))
+}
+
+// Outranks reports whether r stands before o, a register of the same field, at now: as one that is believed
+// before one that is not, else as the greater. Where there is room for one of them, it is r that stays.
+func (r Register) Outranks(o Register, now time.Time) bool {
+	if is := r.Believed(now); is != o.Believed(now) {
+		return is
+	}
+	return r.Compare(o) > 0
+}
+
+// Merge returns the register of one entity and field that everybody sees: the greatest that is believed at
+// now. It is the only merge rule; the order of regs and repetitions among them do not matter. It returns
+// false if none is believed yet.
+func Merge(now time.Time, regs ...Register) (won Register, ok bool) {
 	for _, r := range regs {
-		if r.Stamp <= limit && (!found || r.Compare(best) > 0) {
-			best, found = r, true
+		if r.Believed(now) && (!ok || r.Compare(won) > 0) {
+			won, ok = r, true
 		}
 	}
-	return best, found
+	return won, ok
 }
 
 func decodeRegister(key, rec []byte) (Record, error) {

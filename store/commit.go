@@ -135,9 +135,9 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		wrote bool
 	)
 	for _, p := range puts {
-		if older, err := t.older(r, p); err != nil {
+		if outranked, err := t.outranked(r, p); err != nil {
 			return feed.Head{}, err
-		} else if older {
+		} else if outranked {
 			continue
 		}
 		wrote = true
@@ -170,9 +170,9 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	return h, nil
 }
 
-// older reports whether the feed holds a newer register than the one to be put: two writers may reach the
-// store in another order than they took their stamps.
-func (t *tx) older(r *row, p Put) (bool, error) {
+// outranked reports whether the feed holds a register that stands before the one to be put: two writers may
+// reach the store in another order than they took their stamps.
+func (t *tx) outranked(r *row, p Put) (bool, error) {
 	reg, ok := p.Record.(record.Register)
 	if !ok || p.New {
 		return false, nil
@@ -185,7 +185,7 @@ func (t *tx) older(r *row, p Put) (bool, error) {
 	if err != nil {
 		return false, nil // not shown, so nothing is lost
 	}
-	return rec.(record.Register).Compare(reg) > 0, nil
+	return rec.(record.Register).Outranks(reg, t.s.cfg.Now()), nil
 }
 
 func (r *row) settle(h feed.Head) {
@@ -241,6 +241,7 @@ func (s *Store) Jump(id feed.ID, over feed.Head) (feed.Head, error) {
 // at that head come along by a plain delta. admitted is as of a Change.
 func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry, admitted uint64) (feed.Head, error) {
 	id := feed.ID{Device: s.cfg.Device}
+	now := s.cfg.Now()
 	merged := map[string]record.Register{}
 	var order []string
 	take := func(key, rec []byte) error {
@@ -253,7 +254,7 @@ func (s *Store) AbsorbRegisters(over feed.Head, entries []feed.Entry, admitted u
 		if !ok {
 			order = append(order, string(key))
 		}
-		if !ok || reg.Compare(old) > 0 && !mutant.Is("absorb_overwrites") {
+		if !ok || reg.Outranks(old, now) && !mutant.Is("absorb_overwrites") {
 			merged[string(key)] = reg
 		}
 		return nil

@@ -24,7 +24,7 @@ func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, 
 	if err != nil {
 		return nil, err
 	}
-	if feed.Rescue(*reg, next, others) {
+	if feed.Rescue(t.s.cfg.Now(), *reg, next, others) {
 		return []record.Register{*reg}, nil
 	}
 	return nil, nil
@@ -101,18 +101,19 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 	if err != nil {
 		return err
 	}
-	newest := map[string]record.Register{}
+	now := t.s.cfg.Now()
+	first := map[string]record.Register{}
 	var puts []Put
 	for _, reg := range rescue {
 		k := string(reg.Key())
-		if o, ok := newest[k]; !ok || reg.Compare(o) > 0 {
-			newest[k] = reg
+		if o, ok := first[k]; !ok || reg.Outranks(o, now) {
+			first[k] = reg
 		}
 	}
 	for _, reg := range rescue {
-		if k := string(reg.Key()); newest[k].Compare(reg) == 0 {
+		if k := string(reg.Key()); first[k].Compare(reg) == 0 {
 			puts = append(puts, Put{Record: reg})
-			delete(newest, k)
+			delete(first, k)
 		}
 	}
 	res.Rescued = len(puts)

@@ -210,6 +210,32 @@ func TestRescue(t *testing.T) {
 	}
 }
 
+// A, whose clock has jumped to 2099, writes over its own note. B, which believes nothing of the sort, showed
+// no note at all then; now it keeps the one that was there, until 2099.
+func TestTheFutureDisplacesNothing(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	now := time.Now()
+	b.cfg.Now = func() time.Time { return now }
+	id := feed.ID{Device: a.id}
+	note := func(stamp time.Time, text string) Put {
+		e := record.Content(record.Hash{1})
+		return Put{Record: record.Register{Entity: e, Field: record.FieldNote, Author: a.id, Stamp: hlc.At(stamp), Value: []byte(text)}}
+	}
+	bring(t, b, a, id, note(now, "today"))
+	jump := now.AddDate(70, 0, 0)
+	a.cfg.Now = func() time.Time { return jump }
+	if res := bring(t, b, a, id, note(jump, "some day")); res.Rescued != 1 {
+		t.Errorf("%d registers rescued, want 1", res.Rescued)
+	}
+	for _, want := range []string{"today", "some day"} {
+		won, ok, err := b.Register(record.Content(record.Hash{1}), record.FieldNote)
+		if err != nil || !ok || string(won.Value) != want {
+			t.Errorf("B sees %q, %v, %v, want %q", won.Value, ok, err, want)
+		}
+		now = jump
+	}
+}
+
 // What is committed is there after a reopen; a newer schema is refused and a second opener turned away.
 func TestReopen(t *testing.T) {
 	id1, key := newKey(1)
