@@ -50,7 +50,7 @@ type Result struct {
 	Ops        map[Op]int
 	Conflicts  Conflicts
 	Rescued    int // registers emitted again in this device's own feed (rule 13)
-	Aside      int // registers a frozen clone put aside (rule 14)
+	Aside      int // registers set aside (rule 14)
 	Counts     Counts
 	State      feed.State
 	newest     hlc.Stamp // of the registers that came in

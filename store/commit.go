@@ -135,9 +135,9 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		wrote bool
 	)
 	for _, p := range puts {
-		if outranked, err := t.outranked(r, p); err != nil {
+		if yields, err := t.yields(r, p); err != nil {
 			return feed.Head{}, err
-		} else if outranked {
+		} else if yields {
 			continue
 		}
 		wrote = true
@@ -170,22 +170,27 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	return h, nil
 }
 
-// outranked reports whether the feed holds a register that stands before the one to be put: two writers may
-// reach the store in another order than they took their stamps.
-func (t *tx) outranked(r *row, p Put) (bool, error) {
+// yields reports whether a register that is to be put gives way to the one its feed holds: two writers may
+// reach the store in another order than they took their stamps. A greater one that is not yet believed gives
+// way itself, and is set aside.
+func (t *tx) yields(r *row, p Put) (bool, error) {
 	reg, ok := p.Record.(record.Register)
 	if !ok || p.New {
 		return false, nil
 	}
 	h, err := t.get(r, reg.Key())
-	if err != nil || h == nil {
+	if err != nil {
 		return false, err
 	}
-	rec, err := accept(r.state.Feed, h.Key, h.Record)
-	if err != nil {
-		return false, nil // not shown, so nothing is lost
+	switch old := registerOf(r.state.Feed, h); {
+	case old == nil: // or not shown, so nothing is lost
+		return false, nil
+	case old.Outranks(reg, t.s.cfg.Now()):
+		return true, nil
+	case old.Compare(reg) > 0:
+		return false, t.setAside(*old)
 	}
-	return rec.(record.Register).Outranks(reg, t.s.cfg.Now()), nil
+	return false, nil
 }
 
 func (r *row) settle(h feed.Head) {

@@ -1,8 +1,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
-	"slices"
+	"math"
 	"testing"
 	"time"
 
@@ -236,7 +237,7 @@ func TestEdit(t *testing.T) {
 }
 
 // A value from the future is no value to be seen: it is neither replaced nor seen, and an edit beside it
-// conflicts with it. Where this device keeps it for another, it is not pushed aside.
+// conflicts with it. Where this device kept it for another, it is found among what was set aside.
 func TestEditBesideTheFuture(t *testing.T) {
 	a, b := newDevice(t, 1), newDevice(t, 2)
 	future := write(t, a, hlc.At(time.Now().Add(time.Hour)), 0, "future")
@@ -255,11 +256,60 @@ func TestEditBesideTheFuture(t *testing.T) {
 
 	c := newDevice(t, 3)
 	c.commit(t, deviceFeed(c), Put{Record: future})
-	if _, err := c.Edit([]record.Register{reg}); err == nil {
-		t.Error("a rescued value was pushed aside")
+	if out, err := c.Edit([]record.Register{reg}); err != nil || len(out.Written) != 1 {
+		t.Errorf("beside a rescued value: %+v, %v", out, err)
 	}
-	if held, _, err := c.Entry(deviceFeed(c), future.Key()); err != nil || !slices.Equal(held.Record, future.Append(nil)) {
-		t.Errorf("held %+v, %v", held, err)
+	if won, _, err := c.Register(shared.Entity, shared.Field); err != nil || string(won.Value) != "now" {
+		t.Errorf("winner %+v, %v", won, err)
+	}
+	if aside, err := c.SetAside(); err != nil || len(aside) != 1 || aside[0].Compare(future) != 0 {
+		t.Errorf("set aside %+v, %v", aside, err)
+	}
+}
+
+// A device whose stamps have run away from its clock is told so: it would write what nobody sees, in the
+// place of what it has written before.
+func TestEditAhead(t *testing.T) {
+	a := newDevice(t, 1)
+	reg := shared
+	reg.Value = []byte("seen")
+	if err := a.SetRegisters(reg); err != nil {
+		t.Fatal(err)
+	}
+	hour := time.Now().Add(-time.Hour)
+	a.cfg.Now = func() time.Time { return hour }
+	reg.Value = []byte("unseen")
+	if err := a.SetRegisters(reg); !errors.Is(err, ErrAhead) {
+		t.Errorf("an edit an hour ahead of the clock gives %v", err)
+	}
+	if err := a.SetRegisters(name(a.id, "laptop")); err != nil {
+		t.Errorf("its own name: %v", err)
+	}
+	if won, _, err := a.Register(record.Device(a.id), record.FieldName); err != nil || string(won.Value) != "laptop" {
+		t.Errorf("its name is %q, %v", won.Value, err)
+	}
+}
+
+// A device speaks for itself, whatever its clock said before; a copy of its word with the last stamp of all
+// in another's feed does not silence it.
+func TestOwnersWord(t *testing.T) {
+	a, b := newDevice(t, 1), newDevice(t, 2)
+	id := deviceFeed(b)
+	late := name(b.id, "2099")
+	late.Author, late.Stamp = b.id, hlc.At(time.Now().AddDate(70, 0, 0))
+	b.commit(t, id, Put{Record: late})
+	if err := b.SetRegisters(name(b.id, "desktop")); err != nil {
+		t.Fatal(err)
+	}
+	take(t, a, b)
+	forged := name(b.id, "forged")
+	forged.Author, forged.Stamp = b.id, math.MaxUint64
+	a.commit(t, deviceFeed(a), Put{Record: forged})
+	take(t, b, a)
+	for who, d := range map[string]*device{"A": a, "B": b} {
+		if won, _, err := d.Register(record.Device(b.id), record.FieldName); err != nil || string(won.Value) != "desktop" {
+			t.Errorf("%s calls B %q, %v", who, won.Value, err)
+		}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"peerdex/record"
 )
 
-// ErrAhead is returned for an edit of a field for which this device's feed holds, rescued from another, a value
-// whose time has not come: the edit would take its place.
-var ErrAhead = errors.New("a value from the future stands there")
+// ErrAhead is returned for an edit while this device's stamps lie further ahead of its clock than anybody
+// believes: nobody would see it, and on this device it would take the place of what is seen.
+var ErrAhead = errors.New("stamps of this device lie ahead of its clock")
 
 // errBehind asks for stamps above the one observed.
 var errBehind = errors.New("stamps are behind what is there")
@@ -144,11 +144,16 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 		all = append(all[:len(all):len(all)], *own)
 	}
 	now := t.s.cfg.Now()
+	_, owned := reg.Entity.Owner()
 	for _, o := range all {
-		if believed(o.Stamp).After(now) {
+		switch {
+		case !o.Believed(now):
 			continue
+		case owned: // its own word, perhaps from before its clock was set right
+			reg.Stamp = max(reg.Stamp, o.Stamp+1)
+		default:
+			newest = max(newest, o.Stamp)
 		}
-		newest = max(newest, o.Stamp)
 		if o.Author != reg.Author {
 			reg.Prev = max(reg.Prev, o.Stamp)
 		} else {
@@ -158,7 +163,7 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 	if won, ok := record.Merge(now, all...); ok && bytes.Equal(won.Value, reg.Value) {
 		return false, 0, nil
 	}
-	if own != nil && believed(own.Stamp).After(now) {
+	if !reg.Believed(now) {
 		return false, 0, ErrAhead
 	}
 	out.Conflicts.look(*reg, own, others)

@@ -20,7 +20,7 @@ import (
 //	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
 //	r register key num   -> seq                                            about 70 bytes, one per register
 //	t num level index    -> leaf (17 bytes an entry) or child hashes       about 21 bytes an entry
-//	l hash               -> entry set aside by a frozen clone (rule 14)
+//	l hash               -> register set aside (rule 14)
 //	z num                -> nothing: a feed whose keys are being deleted
 //	v ...                the event log (package eventlog)
 //

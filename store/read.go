@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"peerdex/feed"
+	"peerdex/hlc"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -166,10 +168,18 @@ func (s *Store) winners(prefix []byte, fn func(record.Register) error) error {
 	})
 }
 
+// counts reports whether a register found in a device feed is to be heard at now. An owner is believed
+// whatever the stamp, but not a copy of its word that another device says it rescued: anybody could put the
+// last stamp there is on one, and the owner could never contradict.
+func counts(id feed.ID, r record.Register, now time.Time) bool {
+	owner, owned := r.Entity.Owner()
+	return !owned || owner == id.Device || r.Stamp <= hlc.At(now.Add(hlc.MaxDrift))
+}
+
 // registers calls fn with what all device feeds hold of each register whose key begins with prefix. The
 // slice is valid during the call.
 func (s *Store) registers(prefix []byte, fn func([]record.Register) error) error {
-	feeds := s.numbered()
+	now, feeds := s.cfg.Now(), s.numbered()
 	return s.eng.View(func(r kv.Reader) error {
 		var (
 			key  []byte
@@ -201,7 +211,9 @@ func (s *Store) registers(prefix []byte, fn func([]record.Register) error) error
 			if err != nil {
 				return fmt.Errorf("register %x: %w", key, err)
 			}
-			same = append(same, got.(record.Register))
+			if reg := got.(record.Register); counts(id, reg, now) {
+				same = append(same, reg)
+			}
 			return nil
 		})
 		if err != nil || len(same) == 0 {

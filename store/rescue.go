@@ -32,6 +32,7 @@ func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, 
 
 // others returns the registers of key in all device feeds but one.
 func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) {
+	now := t.s.cfg.Now()
 	for _, d := range t.sharedFeeds() {
 		if d.id == but {
 			continue
@@ -40,7 +41,7 @@ func (t *tx) others(but feed.ID, key []byte) (out []record.Register, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if reg := registerOf(d.id, h); reg != nil {
+		if reg := registerOf(d.id, h); reg != nil && counts(d.id, *reg, now) {
 			out = append(out, *reg)
 		}
 	}
@@ -88,13 +89,11 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 	}
 	if t.s.Frozen() {
 		for _, reg := range rescue {
-			v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
-			sum := sha256.Sum256(v)
-			if err := t.kv.Set(append([]byte{famAside}, sum[:16]...), v); err != nil {
+			if err := t.setAside(reg); err != nil {
 				return err
 			}
 		}
-		res.Aside = len(rescue)
+		res.Aside = t.aside
 		return nil
 	}
 	own, err := t.row(feed.ID{Device: t.s.cfg.Device})
@@ -118,10 +117,20 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 	}
 	res.Rescued = len(puts)
 	_, err = t.sign(own, puts, jump{}, stamp)
+	res.Aside = t.aside
 	return err
 }
 
-// SetAside returns the registers a frozen clone put aside (rule 14).
+// setAside keeps a register outside all feeds.
+func (t *tx) setAside(reg record.Register) error {
+	t.aside++
+	v := reg.Append(append([]byte{byte(len(reg.Key()))}, reg.Key()...))
+	sum := sha256.Sum256(v)
+	return t.kv.Set(append([]byte{famAside}, sum[:16]...), v)
+}
+
+// SetAside returns the registers that found no place in any feed: those a frozen clone could not rescue
+// (rule 14), and those of the future that gave way to others.
 func (s *Store) SetAside() (out []record.Register, err error) {
 	err = s.eng.View(func(r kv.Reader) error {
 		return r.Scan([]byte{famAside}, nil, func(_, v []byte) error {

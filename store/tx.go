@@ -20,6 +20,7 @@ type tx struct {
 	trees   map[feed.ID]*feed.Editor   // with changes not yet written
 	parents map[record.EntryID]bool    // which parents of the entries at hand are known
 	devices []sharedFeed               // see sharedFeeds
+	aside   int                        // registers set aside
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
 }
 
