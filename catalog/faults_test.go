@@ -364,3 +364,15 @@ func TestFolderMovesAwayAndBack(t *testing.T) {
 	write(t, away, "b/nobody sees this")
 	b.settles(l)
 }
+
+// Directories that wait to be listed are the backlog; in the end there is none.
+func TestBacklog(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a/a", "b/b", "c/c", "d/d")
+	b := newBench(t, Config{})
+	b.run()
+	l := b.add(dir, Options{})
+	b.phase(Watching)
+	b.settles(l)
+	b.until("the backlog is told", func() bool { return b.notes.has("backlog 4") && b.notes.last("backlog ") == "backlog 0" })
+}

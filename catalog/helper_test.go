@@ -121,6 +121,18 @@ func (n *notes) has(what string) bool {
 	return false
 }
 
+// last returns what was said last that begins with prefix.
+func (n *notes) last(prefix string) (out string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.said {
+		if strings.HasPrefix(s, prefix) {
+			out = s
+		}
+	}
+	return out
+}
+
 func (n *notes) LocationAdded(_ record.LocationID, name, _ string) { n.say("added %s", name) }
 func (n *notes) LocationRemoved(_ record.LocationID, name string, files int) {
 	n.say("removed %s %d", name, files)
@@ -133,6 +145,7 @@ func (n *notes) ScanFailed(_ record.LocationID, why string)      { n.say("scan f
 func (n *notes) WatchDegraded(_ record.LocationID, cause string) { n.say("degraded: %s", cause) }
 func (n *notes) WatchRecovered(record.LocationID)                { n.say("recovered") }
 func (n *notes) WatchOverflow()                                  { n.say("overflow") }
+func (n *notes) ScanBacklog(dirs int)                            { n.say("backlog %d", dirs) }
 func (n *notes) ScanDone(string, time.Duration, time.Time)       { n.say("scan done") }
 func (n *notes) LocationGone(string)                             { n.say("location gone") }
 func (n *notes) WatchActive(_ string, on bool)                   { n.say("watch active %v", on) }

@@ -184,6 +184,9 @@ func TestOverflow(t *testing.T) {
 	for range QueueSize + 14 {
 		f.Add(ScanStarted{}) // nobody writes yet
 	}
+	if n := f.metrics.Snapshot(start).Observer.EventQueue; n != QueueSize {
+		t.Errorf("%d events wait", n)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := f.Run(ctx); err != nil {

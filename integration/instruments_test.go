@@ -3,11 +3,14 @@ package integration
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -69,6 +72,7 @@ var instruments = map[string]instrument{
 	"sync_changes_received_total":       func(m metrics.Snapshot) bool { return m.Operations.Received.Total > 0 },
 	"sync_changes_processed_total":      func(m metrics.Snapshot) bool { return m.Operations.Processed.By["applied"] > 0 },
 	"sync_rejections_total":             func(m metrics.Snapshot) bool { return m.Operations.Rejections.Total > 0 },
+	"sync_buffered_changes":             func(m metrics.Snapshot) bool { return *m.Operations.Buffered > 0 },
 	"sync_buffer_dropped_total":         func(m metrics.Snapshot) bool { return *m.Operations.HintsDropped > 0 },
 	"sync_stuck_changes":                func(m metrics.Snapshot) bool { return *m.Operations.StuckChanges > 0 },
 	"sync_missing_parents":              func(m metrics.Snapshot) bool { return *m.Operations.MissingParents > 0 },
@@ -126,6 +130,8 @@ var instruments = map[string]instrument{
 	"scan_watch_active": func(m metrics.Snapshot) bool {
 		return slices.ContainsFunc(m.Catalog.Scan.Locations, func(l metrics.Location) bool { return l.Watched })
 	},
+	"scan_watch_overflows_total":      func(m metrics.Snapshot) bool { return m.Catalog.Scan.WatchOverflows > 0 },
+	"metrics_label_overflow_total":    func(m metrics.Snapshot) bool { return m.Observer.LabelOverflow.Total > 0 },
 	"events_logged_total":             func(m metrics.Snapshot) bool { return m.Observer.EventsLogged > 0 },
 	"events_stored":                   func(m metrics.Snapshot) bool { return m.Observer.EventsStored > 0 },
 	"events_stored_bytes":             func(m metrics.Snapshot) bool { return m.Observer.EventBytes > 0 },
@@ -136,32 +142,26 @@ var instruments = map[string]instrument{
 	},
 }
 
-// stillInstruments cannot be made to move, or not be seen moving, by processes on one machine. Each is
-// moved by a test of its own package.
+// stillInstruments move for so short a time, or need so much, that processes on one machine cannot be seen
+// moving them. Each names the test that does.
 var stillInstruments = map[string]string{
-	"sync_buffered_changes":        "is above 0 only while a change is being applied",
-	"scan_backlog_files":           "is above 0 only between a file system event and the look at it",
-	"scan_watch_overflows_total":   "needs more file system events at once than the kernel queues",
-	"events_dropped_total":         "needs more events at once than the log queues, or a store that fails",
-	"events_queue_depth":           "is above 0 only until the writer's next batch",
-	"store_size_bytes":             "the database measures itself once a minute",
-	"discovery_strangers_total":    "needs multicast, which not every machine has: TestNearby, and TestSighted of package node",
-	"metrics_label_overflow_total": "needs more than 64 devices",
+	"scan_backlog_files":        "is above 0 only while directories wait to be listed: catalog, TestBacklog",
+	"events_queue_depth":        "is above 0 only until the writer's next batch: eventlog, TestOverflow",
+	"events_dropped_total":      "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow",
+	"discovery_strangers_total": "needs multicast, which not every machine has: TestNearby, and TestSighted of package node",
 }
 
-// silentEvents cannot be provoked by processes on one machine within a test.
+// silentEvents cannot be provoked by processes on one machine within a test. Each names the test that sees it.
 var silentEvents = map[eventlog.Type]string{
-	"store_error":       "needs a disk that fails",
-	"apply_failed":      "needs a disk that fails",
-	"disk_low":          "needs a full disk",
-	"events_dropped":    "needs more events at once than the log queues",
-	"events_pruned":     "needs days, or 64 MB of events",
-	"watch_degraded":    "needs a watch that the kernel refuses",
-	"watch_recovered":   "the same",
-	"feed_orphaned":     "needs a week",
-	"feed_cloned":       "node runs both owners of one key: TestClone",
-	"feed_rolled_back":  "node restores a store: TestStoreRolledBack",
-	"entries_set_aside": "needs a frozen clone that another takes something from",
+	"store_error":       "needs a disk that fails: node, TestFailedSync and TestStoreFails",
+	"apply_failed":      "needs a disk that fails: node, TestStoreFails",
+	"disk_low":          "needs a full disk: node, TestDiskLow",
+	"events_dropped":    "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow and TestDiskFails",
+	"events_pruned":     "needs days, or 64 MB of events: eventlog, TestSizeCap",
+	"feed_orphaned":     "needs a week: node, TestOrphanBelowTheFloor and TestOrphanOfNobody",
+	"feed_cloned":       "needs a home that runs twice: TestHomeCloned, and node, TestClone",
+	"feed_rolled_back":  "needs a store put back to what it was: node, TestStoreRolledBack",
+	"entries_set_aside": "needs a frozen clone: node, TestClone",
 }
 
 // watched notes what was seen on any device, while the script goes on.
@@ -225,7 +225,7 @@ func TestEveryInstrument(t *testing.T) {
 	w := &watched{peers: []*peer{a, b, c}, metrics: map[string]bool{}, events: map[eventlog.Type]bool{}}
 	first := a.start("", dir)
 	b.join(first.Invite.Line, vanishing)
-	c.join(a.invite())
+	c.join(a.invite(), folders(t, metrics.MaxLocations+1)...)
 	inStep(t, a, b, c)
 	w.look(t)
 
@@ -249,6 +249,10 @@ func TestEveryInstrument(t *testing.T) {
 	w.until(t, "scan_failed")
 	write(t, filepath.Join(vanishing, "f"), "123")
 	w.until(t, "catalog_tombstones")
+	a.flood(dir)
+	w.until(t, "scan_watch_overflows_total")
+	w.until(t, "watch_degraded")
+	w.until(t, "watch_recovered")
 
 	// a pause, and what is missed meanwhile
 	b.ask(&node.PauseView{}, "sync", "pause")
@@ -298,6 +302,38 @@ func TestEveryInstrument(t *testing.T) {
 	for _, kind := range eventlog.Types() {
 		if _, ok := silentEvents[kind]; !ok && !w.events[kind] {
 			t.Errorf("event %s has not appeared", kind)
+		}
+	}
+}
+
+// folders makes folders that each become a location.
+func folders(t *testing.T, n int) (out []string) {
+	t.Helper()
+	base := tempDir(t)
+	for i := range n {
+		out = append(out, filepath.Join(base, fmt.Sprint(i)))
+		if err := os.Mkdir(out[i], 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// flood changes a watched folder, while the process is stopped, more often than the kernel's queue holds.
+func (p *peer) flood(dir string) {
+	p.t.Helper()
+	limit := 16384
+	if b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events"); err == nil {
+		if limit, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.signal(syscall.SIGSTOP)
+	defer p.signal(syscall.SIGCONT)
+	name := filepath.Join(dir, "flood")
+	for range limit/2 + 2048 { // made and removed; the process has some room of its own
+		if err := errors.Join(os.Mkdir(name, 0o700), os.Remove(name)); err != nil {
+			p.t.Fatal(err)
 		}
 	}
 }
@@ -355,6 +391,7 @@ const (
 	refusePull       // it is not settled, it says
 	cutPull          // the stream breaks once a road is chosen
 	holdPull         // no answer until the test ends the hold
+	stallPull        // part of a delta, and no more until the test ends the stall
 )
 
 // live is the life of a member whose clock is two minutes fast and who serves its feeds badly, then well.
@@ -362,7 +399,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	ahead := func() time.Time { return time.Now().Add(2 * time.Minute) }
 	var manner atomic.Int32
 	manner.Store(holdPull)
-	held := make(chan struct{})
+	held, stalled := make(chan struct{}), make(chan struct{})
 	clock := hlc.NewClock(ahead, hlc.At(ahead()), func(hlc.Stamp) error { return nil })
 	st, err := store.Open(filepath.Join(tempDir(t), "store"), store.Config{
 		Device: r.device, Library: r.welcome.Library, Boot: 7, Clock: clock.Now, Sign: func(h feed.Head) feed.Head { return h.Sign(r.key) },
@@ -379,9 +416,18 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	r.serve(protocol.BackfillProtocol, func(c *protocol.Conn) error {
 		switch manner.Load() {
 		case holdPull:
-			return cutAfterOpen(c, st, func() { <-held })
+			return cutAfterOpen(c, st, func(protocol.Message) { <-held })
 		case cutPull:
-			return cutAfterOpen(c, st, func() {})
+			return cutAfterOpen(c, st, func(protocol.Message) {})
+		case stallPull:
+			return cutAfterOpen(c, st, func(m protocol.Message) {
+				if delta, ok := m.(*protocol.Delta); ok {
+					page := &protocol.Page{Entries: r.entries(1)}
+					page.Entries[0].Seq = delta.After + 1
+					_ = errors.Join(c.Send(page), c.Flush()) // the stream is cut in any case
+				}
+				<-stalled
+			})
 		case refusePull:
 			donor := &backfill.Server{Store: st, Notes: unheard{}, Admit: func(record.DeviceID) error { return protocol.CodeNotSettled }}
 			return donor.Serve(c)
@@ -500,7 +546,12 @@ func (r *rogue) live(t *testing.T, w *watched) {
 		t.Fatal(err)
 	}
 	note := record.Register{Entity: record.Device(r.device), Field: record.FieldSystem, Value: []byte("new"), Author: r.device, Stamp: now}
+	manner.Store(stallPull) // a register waits for the rest of its page
 	commit(own, note)
+	announce()
+	w.until(t, "sync_buffered_changes")
+	manner.Store(serveWell)
+	close(stalled)
 	announce()
 	eventually(t, "the new value arrives", func() string {
 		for _, d := range w.peers[0].status().Devices {
@@ -603,8 +654,8 @@ func (r *rogue) awaitSettled(t *testing.T, p *peer, path string) {
 	})
 }
 
-// cutAfterOpen opens what a pull asks for, waits, and breaks off at the first question.
-func cutAfterOpen(c *protocol.Conn, st *store.Store, wait func()) error {
+// cutAfterOpen opens what a pull asks for, and breaks off at the first question once wait has returned.
+func cutAfterOpen(c *protocol.Conn, st *store.Store, wait func(protocol.Message)) error {
 	for {
 		m, err := c.Recv()
 		if err != nil {
@@ -612,7 +663,7 @@ func cutAfterOpen(c *protocol.Conn, st *store.Store, wait func()) error {
 		}
 		open, ok := m.(*protocol.Open)
 		if !ok {
-			wait()
+			wait(m)
 			return protocol.CodeInternal
 		}
 		s, ok := st.State(open.Feed)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,8 +37,9 @@ const patience = 20 * time.Second
 // running is a node that runs.
 type running struct {
 	*Node
-	tb   testing.TB
-	stop func()
+	tb    testing.TB
+	ended chan error // capacity 1: what Run returned
+	stop  func()
 }
 
 func loopback() []multiaddr.Multiaddr {
@@ -54,19 +56,24 @@ var ports sync.Map
 // start opens and runs the node of a home folder, on loopback.
 func start(tb testing.TB, home, name string) *running {
 	tb.Helper()
+	return startOn(tb, home, name, store.Open)
+}
+
+// startOn is start with a store that is opened by open.
+func startOn(tb testing.TB, home, name string, open func(string, store.Config) (*store.Store, error)) *running {
+	tb.Helper()
 	addr := loopback()[0]
 	if at, ok := ports.Load(home); ok { // where others remember it
 		addr = at.(multiaddr.Multiaddr)
 	}
-	n, err := Open(Config{Home: home, Name: name, Version: "test", Listen: []multiaddr.Multiaddr{addr}})
+	n, err := Open(Config{Home: home, Name: name, Version: "test", Listen: []multiaddr.Multiaddr{addr}, openStore: open})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	ports.Store(home, n.host.Addrs()[0])
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
-	r := &running{Node: n, tb: tb}
+	r := &running{Node: n, tb: tb, ended: make(chan error, 1)}
+	go func() { r.ended <- n.Run(ctx) }()
 	stopped := false
 	r.stop = func() {
 		tb.Helper()
@@ -75,7 +82,7 @@ func start(tb testing.TB, home, name string) *running {
 		}
 		stopped = true
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-r.ended; err != nil {
 			tb.Errorf("%s ended with %v", name, err)
 		}
 		if err := n.Close(); err != nil {
@@ -380,4 +387,49 @@ func TestClone(t *testing.T) {
 	touch(t, other, "more")
 	await(t, "the frozen one follows", func() bool { return slices.Equal(again.names(b.self, l), []string{"more", "of b"}) })
 	_, _ = self, loc
+
+	// B's name goes back in time. The frozen one may not write it again, as others would: it puts it aside.
+	name, ok, err := again.store.Register(record.Device(b.self), record.FieldName)
+	if err != nil || !ok {
+		t.Fatal(err)
+	}
+	older := name
+	older.Value, older.Stamp = []byte("older"), name.Stamp-1<<20
+	if ack, err := again.receiver.Receive(b.self, b.pushOf(older)); err != nil || ack.Outcome != protocol.Applied {
+		t.Fatalf("%+v, %v", ack, err)
+	}
+	var put eventlog.EntriesSetAside
+	if e := again.awaitEvent(put); json.Unmarshal(e.Details, &put) != nil || put.Entries != 1 || put.Feed != (feed.ID{Device: b.self}).String() || e.PeerDeviceID != idText(b.self) {
+		t.Errorf("%+v", e)
+	}
+	if aside, err := again.store.SetAside(); err != nil || len(aside) != 1 || !slices.Equal(aside[0].Append(nil), name.Append(nil)) {
+		t.Errorf("put aside: %+v, %v", aside, err)
+	}
+}
+
+// pushOf makes the batch that puts an older register into the node's device feed, which no store of this
+// version would write: as an owner may send that was restored from a backup.
+func (r *running) pushOf(older record.Register) *protocol.StateBatch {
+	r.tb.Helper()
+	v, err := r.store.Serve(feed.ID{Device: r.self})
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	defer v.Close()
+	prev := *v.State.Settled
+	entry := feed.Entry{Key: older.Key(), Seq: prev.Seq + 1, Record: older.Append(nil)}
+	refs := []feed.Ref{}
+	err = v.After(0, func(e feed.Entry) error {
+		if !bytes.Equal(e.Key, entry.Key) {
+			refs = append(refs, feed.Ref{Seq: e.Seq, Digest: e.Digest()})
+		}
+		return nil
+	})
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	refs = append(refs, feed.Ref{Seq: entry.Seq, Digest: entry.Digest()})
+	next := prev
+	next.Seq, next.Count, next.Root = entry.Seq, uint64(len(refs)), feed.DefaultShape.Root(refs, entry.Seq)
+	return &protocol.StateBatch{Session: protocol.NewSessionID(), Prev: prev, Entries: []feed.Entry{entry}, Next: next.Sign(r.key)}
 }

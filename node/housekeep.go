@@ -23,11 +23,6 @@ const (
 	refreshEvery = time.Minute // without a change: registers of a fast clock win when their time comes
 	collectEvery = time.Hour
 	collectLeast = 1000 // tombstones of a location before collecting them pays
-
-	// orphanAfter is how long a feed may stay unsettled, with nobody to complete it, before it may settle
-	// below its floor (rule 17).
-	orphanAfter  = 7 * 24 * time.Hour
-	orphanReason = "nobody who could complete it was reachable for a week"
 )
 
 // keepUp reacts to every durable change of heads and registers.
@@ -171,48 +166,6 @@ func (n *Node) collect() error {
 	return nil
 }
 
-// reviewOrphans finds feeds that have been unsettled for a week because nobody alive can complete them,
-// and lets them settle at the highest head that somebody is settled at, or at nothing (rule 17).
-func (n *Node) reviewOrphans(now time.Time) error {
-	var alone []feed.State
-	n.mu.Lock()
-	for _, st := range n.store.States() {
-		if st.Settled != nil || st.Count == 0 || !n.follow[st.Feed] || st.Feed.Device == n.self {
-			delete(n.stuck, st.Feed)
-			delete(n.orphans, st.Feed)
-			continue
-		}
-		reachable, below := false, false
-		for d := range n.peers {
-			reachable = reachable || n.offers(d, st, false)
-			below = below || n.offers(d, st, true)
-		}
-		since, known := n.stuck[st.Feed]
-		switch {
-		case reachable:
-			delete(n.stuck, st.Feed)
-			delete(n.orphans, st.Feed)
-		case !known:
-			n.stuck[st.Feed] = now
-		case now.Sub(since) >= orphanAfter && below:
-			n.orphans[st.Feed] = true
-			n.wake()
-		case now.Sub(since) >= orphanAfter && st.Feed.IsDevice(): // rows of a location stay, incomplete
-			alone = append(alone, st)
-		}
-	}
-	n.mu.Unlock()
-	for _, st := range alone {
-		_, err := n.store.Orphan(st.Feed, func(tx kv.Tx, res *store.Result) error {
-			return n.events.AddTx(tx, eventlog.FeedOrphaned{Feed: st.Feed.String(), FloorSeq: st.Floor.Seq, Reason: orphanReason})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // watchDisk pauses sync and indexing while the disk is almost full, and says so once.
 func (n *Node) watchDisk(now time.Time) {
 	err := n.store.Room()
@@ -238,8 +191,11 @@ func (n *Node) watchDisk(now time.Time) {
 // measure brings the gauges up to date that nothing else moves when it happens.
 func (n *Node) measure(now time.Time) {
 	n.metrics.HLC(n.clock.Drift(), n.clock.Last().Counter())
-	lsm, log := n.store.Size()
-	n.metrics.StoreSize(lsm, log)
+	if lsm, log, err := n.store.Size(); err != nil {
+		n.log.Warn("size of the store not known", "err", err)
+	} else {
+		n.metrics.StoreSize(lsm, log)
+	}
 	states := map[feed.ID]feed.State{}
 	var (
 		entries, registers, tombstones, orphans uint64

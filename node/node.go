@@ -38,6 +38,8 @@ type Config struct {
 	Rescan  time.Duration         // between two full scans of a location; 0 means an hour
 	Version string                // of the program
 	Log     *slog.Logger          // nil discards
+
+	openStore func(dir string, cfg store.Config) (*store.Store, error) // nil: store.Open
 }
 
 // Node is one device of a library. Open makes it, Run lives it, Close ends it.
@@ -88,12 +90,13 @@ type Node struct {
 	paused   pause
 	pulls    map[record.DeviceID]*pulling // by donor
 	retries  map[retryKey]retry
-	orphans  map[feed.ID]bool      // feeds that nobody alive can complete: they may settle below their floor
-	forked   map[feed.ID]feed.Head // heads that contradict another at the same seq
-	stuck    map[feed.ID]time.Time // since when a feed has been unsettled with nobody to complete it
-	compared map[compareKey]uint64 // seq at which Merkle roots were last compared
-	label    string                // what this device is called
-	full     bool                  // the disk is almost full
+	orphans  map[feed.ID]bool          // feeds that nobody alive can complete: they may settle below their floor
+	forked   map[feed.ID]feed.Head     // heads that contradict another at the same seq
+	stuck    map[feed.ID]time.Duration // how long a feed has been unsettled while this node ran, with nobody to complete it
+	reviewed time.Time                 // when stuck was last brought up to date
+	compared map[compareKey]uint64     // seq at which Merkle roots were last compared
+	label    string                    // what this device is called
+	full     bool                      // the disk is almost full
 
 	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
 	invited   time.Time                         // until when an invite is open
@@ -176,6 +179,7 @@ func (n *Node) syncStore(ctx context.Context) error {
 			return nil
 		}
 		if err := n.store.Sync(); err != nil {
+			n.noteStoreError("sync", err)
 			return err // an fsync that failed cannot be trusted again
 		}
 		if !wait(ctx, syncInterval) {

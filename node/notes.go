@@ -397,7 +397,11 @@ func (n *Node) notePullEnded(p *pulling, refused map[feed.ID]error, err error, r
 	if err == nil && len(refused) < len(p.feeds) {
 		n.metrics.LastSync(p.donor.Short(), time.Now())
 	}
-	n.blame(p.donor, err)
+	if ownFault(err) {
+		n.noteApplyFailed(p.donor, err)
+	} else {
+		n.blame(p.donor, err)
+	}
 }
 
 // propagated measures how long a change took from its commit on its own device to here.

@@ -33,12 +33,15 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.openStore == nil {
+		cfg.openStore = store.Open
+	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
-		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Time{},
+		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
 		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {
@@ -136,7 +139,7 @@ func (n *Node) openStore() (err error) {
 	if n.marker, err = store.OpenMarker(n.home.path("marker")); err != nil {
 		return err
 	}
-	n.store, err = store.Open(n.home.path("store"), store.Config{
+	n.store, err = n.cfg.openStore(n.home.path("store"), store.Config{
 		Device: n.self, Library: n.lib.id, Boot: n.boot, Marker: n.marker, Metrics: n.metrics, Log: n.log,
 		Sign:  func(h feed.Head) feed.Head { return h.Sign(n.key) },
 		Clock: func() (hlc.Stamp, error) { return n.clock.Now() },
@@ -149,8 +152,10 @@ func (n *Node) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	n.clock, err = n.home.clock()
-	return err
+	if n.clock, err = n.home.clock(); err != nil {
+		return err
+	}
+	return n.loadStuck()
 }
 
 // Ports that are tried where nobody says where to listen. What was taken once is taken again, so that

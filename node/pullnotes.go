@@ -206,7 +206,6 @@ func (n pullNotes) Ended(p backfill.Pull, err error) {
 		d = eventlog.CatchUpSessionFailed{Feed: id, ReasonCode: code, Message: err.Error()}
 	}
 	n.events.Add(d, n.about(p)...)
-	n.noteApplyError(p.Donor, err)
 }
 
 // reasonCode names why a pull ended early, from a closed list.
@@ -222,19 +221,26 @@ func reasonCode(err error) string {
 	return protocol.CodeOf(err).Label()
 }
 
-// noteApplyError says that this device's own store failed.
-func (n *Node) noteApplyError(from record.DeviceID, err error) {
+// ownFault reports whether it is this device's own store that ended a pull.
+func ownFault(err error) bool {
 	var fault *protocol.Error
-	if errors.As(err, &fault) || errors.Is(err, store.ErrMismatch) || errors.Is(err, store.ErrStale) {
-		return
-	}
+	return err != nil && !errors.As(err, &fault) && !errors.Is(err, store.ErrMismatch) && protocol.CodeOf(err) == protocol.CodeInternal
+}
+
+// noteApplyFailed says that this device's own store did not take what a peer served.
+func (n *Node) noteApplyFailed(from record.DeviceID, err error) {
 	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, kv.ErrClosed) {
-		n.events.Add(eventlog.StoreError{Op: "apply", Code: reasonCode(err), Message: err.Error()}, eventlog.Peer(idText(from)))
-		n.metrics.Error("database", from.Short(), err.Error(), time.Now())
+		n.noteStoreError("apply", err)
 		return
 	}
 	n.events.Add(eventlog.ApplyFailed{Op: "apply", Code: reasonCode(err), Message: err.Error()}, eventlog.Peer(idText(from)))
 	n.metrics.Error("apply", from.Short(), err.Error(), time.Now())
+}
+
+// noteStoreError says that the disk failed, or is full.
+func (n *Node) noteStoreError(op string, err error) {
+	n.events.Add(eventlog.StoreError{Op: op, Code: reasonCode(err), Message: err.Error()})
+	n.metrics.Error("database", "", err.Error(), time.Now())
 }
 
 func (n pullNotes) Served(session protocol.SessionID, to record.DeviceID, id feed.ID, request string, entries, bytes int) {

@@ -56,11 +56,11 @@ type engine struct {
 	broken    error // of the first fsync that failed; also guarded by syncing
 }
 
-func openBadger(dir string, log *slog.Logger) (*engine, error) {
+func openBadger(dir string, free func(dir string) (uint64, error), log *slog.Logger) (*engine, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
-	e := &engine{dir: dir, free: freeSpace}
+	e := &engine{dir: dir, free: free}
 	if err := e.room(MinFree / 2); err != nil { // Badger maps new files as it opens
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 
 // Writers and syncs at once: the race detector watches Badger's choice of a log.
 func TestSyncBesideWriters(t *testing.T) {
-	e, err := openBadger(t.TempDir(), slog.New(slog.DiscardHandler))
+	e, err := openBadger(t.TempDir(), freeSpace, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 // Badger, behind this package's engine, keeps every sentence of kv's contract.
 func TestBadgerKeepsTheContract(t *testing.T) {
 	kvtest.Run(t, func(t testing.TB) kv.Engine {
-		e, err := openBadger(t.TempDir(), slog.New(slog.DiscardHandler))
+		e, err := openBadger(t.TempDir(), freeSpace, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,8 +70,9 @@ func (s *Store) Observe(heads []feed.Head, admitted uint64) ([]Observed, error) 
 }
 
 // Orphan settles a device feed that nobody alive is settled at at genesis: its registers are taken out and
-// rescued, in as many transactions as that takes (rule 17). within is called in the last of them.
-func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, error) {
+// rescued, in as many transactions as that takes (rule 17). within is called in each of them; the last one
+// settles.
+func (s *Store) Orphan(id feed.ID, within func(tx kv.Tx, settling bool, res *Result) error) (Result, error) {
 	var all []feed.Entry
 	err := s.Entries(id, func(r Row) error {
 		all = append(all, feed.Entry{Key: append([]byte(nil), r.Key...), Seq: r.Seq, Record: append([]byte(nil), r.Record...)})
@@ -84,7 +85,10 @@ func (s *Store) Orphan(id feed.ID, within func(kv.Tx, *Result) error) (Result, e
 		n := min(most, len(all))
 		c := Change{Feed: id, Remove: all[:n], Orphaned: true}
 		if n == len(all) {
-			c.Settle, c.Within = &feed.Head{Feed: id}, within
+			c.Settle = &feed.Head{Feed: id}
+		}
+		if within != nil {
+			c.Within = func(tx kv.Tx, res *Result) error { return within(tx, c.Settle != nil, res) }
 		}
 		res, err := s.Apply(c)
 		switch {

@@ -27,13 +27,20 @@ func TestOrphanRescuesEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := 0
-	if _, err := b.Orphan(id, func(kv.Tx, *Result) error { last++; return nil }); err != nil {
+	last, rescued := 0, 0
+	_, err := b.Orphan(id, func(_ kv.Tx, settling bool, res *Result) error {
+		if settling {
+			last++
+		}
+		rescued += res.Rescued
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	st, _ := b.State(id)
-	if st.Settled == nil || !st.Settled.IsGenesis() || st.Count != 0 || last != 1 {
-		t.Errorf("%+v, told %d times", st, last)
+	if st.Settled == nil || !st.Settled.IsGenesis() || st.Count != 0 || last != 1 || rescued != many {
+		t.Errorf("%+v, %d rescued, told %d times", st, rescued, last)
 	}
 	for i := range many {
 		r, ok, err := b.Register(name(a.id, "").Entity, fmt.Sprint("field ", i))

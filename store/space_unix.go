@@ -2,7 +2,12 @@
 
 package store
 
-import "golang.org/x/sys/unix"
+import (
+	"io/fs"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 // freeSpace returns the bytes an unprivileged process may still write where dir is.
 func freeSpace(dir string) (uint64, error) {
@@ -11,4 +16,12 @@ func freeSpace(dir string) (uint64, error) {
 		return 0, err
 	}
 	return uint64(s.Bavail) * uint64(s.Bsize), nil
+}
+
+// taken returns the bytes a file takes on disk: Badger makes its logs larger than what is in them.
+func taken(f fs.FileInfo) int64 {
+	if s, ok := f.Sys().(*syscall.Stat_t); ok {
+		return s.Blocks * 512
+	}
+	return f.Size()
 }

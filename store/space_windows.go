@@ -1,6 +1,10 @@
 package store
 
-import "golang.org/x/sys/windows"
+import (
+	"io/fs"
+
+	"golang.org/x/sys/windows"
+)
 
 // freeSpace returns the bytes this user may still write where dir is.
 func freeSpace(dir string) (uint64, error) {
@@ -12,3 +16,6 @@ func freeSpace(dir string) (uint64, error) {
 	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
 	return free, err
 }
+
+// taken returns the bytes a file takes on disk, for a log more than what is in it.
+func taken(f fs.FileInfo) int64 { return f.Size() }

@@ -59,12 +59,13 @@ type Config struct {
 	Clock   func() (hlc.Stamp, error) // stamps registers and heads
 	Observe func(hlc.Stamp)           // told the newest stamp of registers that came in, so that edits after it are above it; may be nil
 	Sign    func(feed.Head) feed.Head
-	Verify  func(feed.Head) error // nil: feed.Head.Verify
-	Shape   feed.Shape            // zero: feed.DefaultShape
-	Marker  Marker                // nil: none, so a rollback is seen only through peers
-	Metrics Recorder              // nil counts nothing
-	Log     *slog.Logger          // nil discards
-	Now     func() time.Time      // nil: time.Now; decides which registers are plausible
+	Verify  func(feed.Head) error            // nil: feed.Head.Verify
+	Shape   feed.Shape                       // zero: feed.DefaultShape
+	Marker  Marker                           // nil: none, so a rollback is seen only through peers
+	Metrics Recorder                         // nil counts nothing
+	Log     *slog.Logger                     // nil discards
+	Now     func() time.Time                 // nil: time.Now; decides which registers are plausible
+	Free    func(dir string) (uint64, error) // bytes free where dir is; nil: the system is asked
 }
 
 func (c Config) withDefaults() Config {
@@ -79,6 +80,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Free == nil {
+		c.Free = freeSpace
 	}
 	return c
 }
@@ -112,7 +116,7 @@ type Store struct {
 // process has it open and *SchemaError if a newer version wrote it.
 func Open(dir string, cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
-	eng, err := openBadger(dir, cfg.Log)
+	eng, err := openBadger(dir, cfg.Free, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -311,13 +315,13 @@ func (s *Store) Counts(id feed.ID) Counts {
 	return Counts{}
 }
 
-// Size returns the bytes on disk: of the sorted tables and of the value log, which stays all but empty.
-// Badger reckons them about once a minute. Zero on other engines.
-func (s *Store) Size() (lsm, log int64) {
+// Size returns the bytes that the store takes on disk now: its tables with their own logs, and the value
+// log, which stays all but empty. Zero on other engines.
+func (s *Store) Size() (lsm, log int64, err error) {
 	if e, ok := s.eng.(*engine); ok {
-		return e.db.Size()
+		return sizeOf(e.dir)
 	}
-	return 0, 0
+	return 0, 0, nil
 }
 
 // Room returns ErrNoSpace while the disk has less than MinFree left: feeds cannot be written then.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,5 +34,23 @@ func TestSyncCoversFullMemtables(t *testing.T) {
 	}
 	if err := syncFull(dir); err != nil {
 		t.Fatalf("with a log that became a table: %v", err)
+	}
+}
+
+// The size is what the files take on disk, however large Badger made them.
+func TestSizeOf(t *testing.T) {
+	dir := t.TempDir()
+	for name, written := range map[string]int{"000001.sst": 300 << 10, "00002.mem": 200 << 10, "000001.vlog": 100 << 10, "MANIFEST": 1 << 20} {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(name, make([]byte, written), 0o600), os.Truncate(name, 64<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lsm, log, err := sizeOf(dir)
+	if err != nil || lsm < 500<<10 || lsm > 600<<10 || log < 100<<10 || log > 200<<10 {
+		t.Errorf("%d and %d bytes, %v", lsm, log, err)
+	}
+	if lsm, _, err := newDevice(t, 1).Size(); err != nil || lsm == 0 {
+		t.Errorf("a store that was just opened: %d bytes, %v", lsm, err)
 	}
 }
