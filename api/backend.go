@@ -25,6 +25,9 @@ type Backend interface {
 	AddLocation(ctx context.Context, req node.AddRequest, progress func(node.ScanProgress)) (node.ScanView, error)
 	// RemoveLocation stops indexing a location of this device and drops its entries everywhere. Files are not touched.
 	RemoveLocation(ctx context.Context, id string) (node.LocationView, error)
+	// SetHashing changes which files of a location of this device are read to hash their contents: "auto",
+	// "all" or "none".
+	SetHashing(ctx context.Context, id, policy string) (node.LocationView, error)
 	// Rescan compares a location of this device with the disk and returns when done, like AddLocation.
 	Rescan(ctx context.Context, id string, progress func(node.ScanProgress)) (node.ScanView, error)
 

@@ -227,6 +227,12 @@ func (c *Client) RemoveLocation(ctx context.Context, location string) (v node.Lo
 	return v, err
 }
 
+// SetHashing is Backend.SetHashing for whatever name or prefix ResolveLocation takes.
+func (c *Client) SetHashing(ctx context.Context, location, policy string) (v node.LocationView, err error) {
+	err = c.get(ctx, http.MethodPost, "/v1/locations/set", nil, setting{location, policy}, &v)
+	return v, err
+}
+
 // Rescan is Backend.Rescan for whatever name or prefix ResolveLocation takes; progress may be nil.
 func (c *Client) Rescan(ctx context.Context, location string, progress func(node.ScanProgress)) (v node.ScanView, err error) {
 	err = c.stream(ctx, http.MethodPost, "/v1/locations/rescan", nil, ref{Location: location}, told(progress), &v)

@@ -42,6 +42,7 @@ func (s Server) routes() map[string]handler {
 		},
 		"POST /v1/locations":        s.addLocation,
 		"POST /v1/locations/remove": s.removeLocation,
+		"POST /v1/locations/set":    s.setLocation,
 		"POST /v1/locations/rescan": s.rescan,
 		"GET /v1/entries":           s.list,
 		"GET /v1/find":              s.find,

@@ -19,6 +19,7 @@ type Location struct {
 	Path   string // on its device, as that file system has it
 	Exists bool
 	Ignore []string // its own ignore patterns
+	Hash   Policy   // which of its files are read
 
 	placed hlc.Stamp // of its path
 	ended  bool      // a register says that it exists no more
@@ -56,7 +57,7 @@ func locations(feeds Reader) ([]Location, error) {
 			return nil
 		}
 		if n := len(out); n == 0 || out[n-1].ID != id || out[n-1].Owner != owner {
-			out = append(out, Location{Owner: owner, ID: id})
+			out = append(out, Location{Owner: owner, ID: id, Hash: HashAuto})
 		}
 		l := &out[len(out)-1]
 		switch r.Field {
@@ -69,6 +70,8 @@ func locations(feeds Reader) ([]Location, error) {
 			l.ended = !l.Exists
 		case fieldIgnore:
 			l.Ignore = strings.Split(string(r.Value), "\n")
+		case fieldHash:
+			l.Hash = policyOf(r.Value)
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"math"
 
@@ -35,9 +36,18 @@ type disk interface {
 	list(dir place, names []string, keep wanted, out []found) ([]found, error)
 	// read returns up to limit bytes of a regular file that is no link.
 	read(path string, limit int64) ([]byte, error)
+	// open opens a regular file for reading, by its path below a folder: no link on that path is followed.
+	open(folder, rel string) (content, error)
 	// remote names the network file system that path lies on, whose changes elsewhere no watch reports;
 	// "" if it is none.
 	remote(path string) string
+}
+
+// content is an open file.
+type content interface {
+	io.ReadCloser
+	// stat returns what the open file is by now, whatever lies at its path.
+	stat() found
 }
 
 // place is a directory to be listed.

@@ -3,6 +3,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -97,4 +98,29 @@ func (d realDisk) read(path string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// opened is an open file.
+type opened struct{ *os.File }
+
+func (f opened) stat() (out found) {
+	info, err := f.Stat()
+	if out.err = err; err == nil {
+		out.fill(info)
+	}
+	return out
+}
+
+func (d realDisk) open(folder, rel string) (content, error) {
+	path := inside(folder, filepath.FromSlash(rel))
+	if f := d.stat(path); f.err != nil {
+		return nil, f.err
+	} else if f.kind != record.Regular {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return opened{f}, nil
 }

@@ -24,6 +24,8 @@ type Feeds interface {
 	SetRegisters(regs ...record.Register) error
 	// Sync blocks until what was committed before is durable.
 	Sync() error
+	// Watch returns a channel of capacity 1 that receives after any feed changed and is durable.
+	Watch() (wake <-chan struct{}, cancel func())
 	// SetLocal and Local keep a fact that never leaves this device.
 	SetLocal(name string, value []byte) error
 	Local(name string) ([]byte, error)

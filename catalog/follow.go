@@ -66,6 +66,13 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 			return nil, nil
 		case r := <-l.ask:
 			return &r, nil
+		case h := <-l.hashes:
+			err := l.learn(h.files)
+			h.done <- err
+			if err != nil {
+				return nil, err
+			}
+			continue
 		case <-due.C:
 			return nil, nil
 		case <-told.C:
@@ -93,7 +100,7 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		if len(jobs) == 0 {
 			continue
 		}
-		p := &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}}
+		p := l.newPass()
 		err := p.run(ctx, jobs, l.more)
 		if err != nil {
 			return nil, err

@@ -102,6 +102,9 @@ type notes struct {
 	quiet
 	mu   sync.Mutex
 	said []string
+
+	files int // hashed
+	bytes uint64
 }
 
 func (n *notes) say(format string, args ...any) {
@@ -151,6 +154,24 @@ func (n *notes) LocationGone(string)                             { n.say("locati
 func (n *notes) WatchActive(_ string, on bool)                   { n.say("watch active %v", on) }
 func (n *notes) FilesChanged(_ record.LocationID, c Counts, _ time.Duration) {
 	n.say("changed %d %d %d", c.Added, c.Changed, c.Removed)
+}
+
+func (n *notes) FileHashed(result string, bytes int) { n.say("read %s %d", result, bytes) }
+func (n *notes) HashBacklog(left int)                { n.say("backlog %d", left) }
+func (n *notes) LocationChanged(_ record.LocationID, name string, p Policy) {
+	n.say("policy %s %s", name, p)
+}
+func (n *notes) FilesHashed(_ record.LocationID, files int, bytes uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.files, n.bytes = n.files+files, n.bytes+bytes
+}
+
+// hashes returns how many files were told to be hashed, and their bytes.
+func (n *notes) hashes() (files int, bytes uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.files, n.bytes
 }
 
 // bench is an indexer at work on folders of its own.

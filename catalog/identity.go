@@ -147,6 +147,13 @@ func (p *pass) displace(ctx context.Context, n uint32) error {
 	if nd.kind == record.Directory {
 		p.l.unwatch(n)
 	}
+	f, err := p.known(n)
+	if err != nil {
+		return err
+	}
+	if !f.Hash.IsZero() {
+		p.aside[n] = f
+	}
 	t.unlink(n)
 	t.tally(nd, -1)
 	nd.flags |= flagLimbo

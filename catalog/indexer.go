@@ -40,6 +40,7 @@ var (
 	ErrNameTaken    = errors.New("another location has this name")
 	ErrBadName      = errors.New("not a usable name")
 	ErrBadIgnore    = errors.New("too many ignore patterns")
+	ErrBadPolicy    = errors.New("which files to hash is one of auto, all and none")
 	ErrHome         = errors.New("peer keeps its own data there")
 	ErrUnknown      = errors.New("no such location on this device")
 )
@@ -72,6 +73,7 @@ type Config struct {
 	RescanEvery time.Duration    // between full passes over a watched location, and up to a fifth more; 0 means 1h
 	PollEvery   time.Duration    // between full passes where watching fails; 0 means 30s
 	RetryEvery  time.Duration    // between looks for a folder that is away; 0 means 5s
+	HashAfter   time.Duration    // a file that changed so short ago is not read to hash it; 0 means 2s
 	Metrics     Metrics          // nil counts nothing
 	Events      Events           // nil tells nobody
 	Log         *slog.Logger     // nil discards
@@ -84,6 +86,7 @@ func (c Config) withDefaults() Config {
 	c.RescanEvery = cmp.Or(c.RescanEvery, time.Hour)
 	c.PollEvery = cmp.Or(c.PollEvery, 30*time.Second)
 	c.RetryEvery = cmp.Or(c.RetryEvery, 5*time.Second)
+	c.HashAfter = cmp.Or(c.HashAfter, 2*time.Second)
 	if c.Metrics == nil {
 		c.Metrics = quiet{}
 	}
@@ -107,6 +110,7 @@ type Indexer struct {
 	disk    disk
 	watcher func() (*fsnotify.Watcher, error)
 	backlog *backlog
+	hasher  *hasher
 
 	change sync.Mutex // held while locations are added or removed; taken before mu
 
@@ -118,11 +122,13 @@ type Indexer struct {
 // NewIndexer returns an indexer of the device's own locations in feeds. It starts nothing.
 func NewIndexer(feeds Feeds, cfg Config) *Indexer {
 	cfg = cfg.withDefaults()
-	return &Indexer{
+	ix := &Indexer{
 		feeds: feeds, cfg: cfg, disk: realDisk{}, locations: map[record.LocationID]*location{},
 		watcher: func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(1024) },
 		backlog: &backlog{counts: map[record.LocationID]int{}, told: cfg.Metrics.ScanBacklog},
 	}
+	ix.hasher = newHasher(ix)
+	return ix
 }
 
 // Run indexes and follows every location of this device until ctx ends, with locations added meanwhile.
@@ -132,6 +138,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	if err := ix.begin(ctx, g); err != nil {
 		return err
 	}
+	g.Go(func() error { return ix.hasher.run(ctx) })
 	g.Go(func() error { // as long as this runs, another location may join the group
 		<-ctx.Done()
 		ix.mu.Lock()
@@ -266,7 +273,8 @@ func (ix *Indexer) start(o Location, after <-chan struct{}) {
 func (ix *Indexer) location(o Location) *location {
 	l := &location{
 		id: o.ID, name: o.Name, folder: o.Path, globs: o.Ignore, feed: o.Feed(), feeds: ix.feeds, disk: ix.disk,
-		cfg: ix.cfg, log: ix.cfg.Log, backlog: ix.backlog, watch: newWatches(ix.watcher), ask: make(chan request),
+		cfg: ix.cfg, log: ix.cfg.Log, backlog: ix.backlog, hasher: ix.hasher,
+		watch: newWatches(ix.watcher), ask: make(chan request), hashes: make(chan hashes),
 		tree: newTree(), unread: map[string]string{},
 		status: Status{Location: o.ID, Name: o.Name, Path: o.Path, Phase: Waiting},
 	}
@@ -290,6 +298,7 @@ func (ix *Indexer) own() ([]Location, error) {
 type Options struct {
 	Name   string   // for people; "" means the folder's own name, with a number if that is taken
 	Ignore []string // patterns as in a .peerignore file in the folder itself, weaker than those there
+	Hash   Policy   // "" means HashAuto
 }
 
 // real resolves links in path as far as it exists; "" stays "".
@@ -335,13 +344,16 @@ func (ix *Indexer) Add(_ context.Context, path string, o Options) (Location, err
 		return Location{}, err
 	}
 	// The folder itself, not the links that lead to it today: a link put in its place later is not followed.
-	l := Location{Owner: ix.cfg.Device, Path: real(abs), Exists: true, Ignore: o.Ignore}
+	l := Location{Owner: ix.cfg.Device, Path: real(abs), Exists: true, Ignore: o.Ignore, Hash: cmp.Or(o.Hash, HashAuto)}
 	if l.Name, err = nameFor(abs, o.Name, own); err != nil {
 		return Location{}, err
 	}
 	globs := strings.Join(o.Ignore, "\n")
 	if len(globs) > record.MaxValue || len(l.Path) > record.MaxValue {
 		return Location{}, &Refusal{Path: abs, Err: ErrBadIgnore}
+	}
+	if !slices.Contains(Policies, l.Hash) {
+		return Location{}, &Refusal{Path: string(l.Hash), Err: ErrBadPolicy}
 	}
 	rand.Read(l.ID[:])
 	e := l.entity()
@@ -352,6 +364,9 @@ func (ix *Indexer) Add(_ context.Context, path string, o Options) (Location, err
 	}
 	if globs != "" {
 		regs = append(regs, record.Register{Entity: e, Field: fieldIgnore, Value: []byte(globs)})
+	}
+	if l.Hash != HashAuto {
+		regs = append(regs, record.Register{Entity: e, Field: fieldHash, Value: []byte(l.Hash)})
 	}
 	if err := ix.feeds.SetRegisters(regs...); err != nil {
 		return Location{}, fmt.Errorf("add location %q: %w", l.Name, err)
@@ -426,6 +441,39 @@ func nameFor(abs, asked string, own []Location) (string, error) {
 		}
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
+}
+
+// SetPolicy changes which files of a location are read to hash their contents: durable on return. Hashes
+// that are known stay. It returns a *Refusal or the store's error.
+func (ix *Indexer) SetPolicy(id record.LocationID, p Policy) (Location, error) {
+	if !slices.Contains(Policies, p) {
+		return Location{}, &Refusal{Path: string(p), Err: ErrBadPolicy}
+	}
+	ix.change.Lock()
+	defer ix.change.Unlock()
+	own, err := ix.own()
+	if err != nil {
+		return Location{}, err
+	}
+	at := slices.IndexFunc(own, func(l Location) bool { return l.ID == id })
+	if at < 0 {
+		return Location{}, &Refusal{Path: id.String(), Err: ErrUnknown}
+	}
+	l := own[at]
+	if l.Hash == p {
+		return l, nil
+	}
+	l.Hash = p
+	err = ix.feeds.SetRegisters(record.Register{Entity: l.entity(), Field: fieldHash, Value: []byte(p)})
+	if err == nil {
+		err = ix.feeds.Sync()
+	}
+	if err != nil {
+		return Location{}, fmt.Errorf("change location %q: %w", l.Name, err)
+	}
+	ix.cfg.Events.LocationChanged(l.ID, l.Name, p)
+	ix.hasher.again()
+	return l, nil
 }
 
 // Remove ends a location: one register says that it exists no more, and everybody drops its feed. The
@@ -555,7 +603,9 @@ func (ix *Indexer) Status() []Status {
 	defer ix.mu.Unlock()
 	out := make([]Status, 0, len(ix.locations))
 	for _, l := range ix.locations {
-		out = append(out, l.Status())
+		s := l.Status()
+		s.Unhashed = ix.hasher.unhashed(l.id)
+		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
 	return out

@@ -36,6 +36,7 @@ type location struct {
 	cfg     Config
 	log     *slog.Logger
 	backlog *backlog
+	hasher  *hasher
 
 	home, homeName string // peer's own directory, below the location; empty if it is not
 
@@ -52,8 +53,13 @@ type location struct {
 	why    string   // its cause
 	gained Counts   // changes not yet told
 	since  time.Time
+	read   struct { // and hashed, likewise
+		files int
+		bytes uint64
+	}
 
 	ask    chan request
+	hashes chan hashes
 	cancel context.CancelFunc // of run; guarded by the indexer
 	done   chan struct{}      // closed when run has returned
 
@@ -151,6 +157,7 @@ func (l *location) nextPass() uint32 { l.passes++; return l.passes }
 
 // scan is a full pass. It returns *unavailable if the folder is not there.
 func (l *location) scan(ctx context.Context) error {
+	defer l.hasher.calm.disturb()()
 	start := l.cfg.Now()
 	l.watch.take() // whatever it is, it will be seen
 	f, err := l.attach()
@@ -169,7 +176,7 @@ func (l *location) scan(ctx context.Context) error {
 	l.status.Scanned, l.status.Expected = 0, l.tree.files+l.tree.dirs
 	l.unread, l.unreadMore = map[string]string{}, 0
 	l.mu.Unlock()
-	p := &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}}
+	p := l.newPass()
 	for _, id := range l.strays {
 		p.batch = append(p.batch, store.Put{Record: record.Tombstone{ID: id}})
 	}
@@ -202,6 +209,7 @@ func (l *location) scan(ctx context.Context) error {
 		}
 	}
 	l.watched(cause)
+	l.hasher.scanned(l.id)
 	return nil
 }
 
@@ -265,6 +273,10 @@ func (l *location) counted(c Counts) {
 
 // tell makes an event of the changes since the last one.
 func (l *location) tell() {
+	if l.read.files > 0 {
+		l.cfg.Events.FilesHashed(l.id, l.read.files, l.read.bytes)
+		l.read.files, l.read.bytes = 0, 0
+	}
 	if l.gained.differs() == 0 {
 		return
 	}

@@ -30,6 +30,8 @@ type Status struct {
 	Scanned  int // entries seen by the running or last full pass
 	Expected int // entries the full pass before it knew: with Scanned, how far this one is; 0: unknown
 
+	Unhashed int // files whose contents are still to be read
+
 	Unreadable int      // paths that could not be read when last tried
 	Samples    []Sample // the first of them
 
@@ -55,18 +57,22 @@ type Metrics interface {
 	WatchActive(location string, on bool)
 	WatchOverflow()
 	LocationGone(location string)
+	FileHashed(result string, bytes int) // hashed changed unreadable; bytes were read
+	HashBacklog(n int)                   // files to be read, all locations together
 }
 
 // Events is told what a person may want to look up later. Its methods must not block.
 type Events interface {
 	LocationAdded(id record.LocationID, name, path string)
 	LocationRemoved(id record.LocationID, name string, files int)
+	LocationChanged(id record.LocationID, name string, p Policy)
 	ScanStarted(id record.LocationID)
 	ScanCompleted(id record.LocationID, c Counts, d time.Duration)
 	ScanFailed(id record.LocationID, reason string)
 	WatchDegraded(id record.LocationID, cause string) // limit, overflow, network_fs:nfs …, unsupported
 	WatchRecovered(id record.LocationID)
 	FilesChanged(id record.LocationID, c Counts, window time.Duration) // gathered for up to 30 s or 10,000 entries
+	FilesHashed(id record.LocationID, files int, bytes uint64)         // likewise
 }
 
 // quiet is told everything and says nothing.
@@ -78,6 +84,10 @@ func (quiet) ScanBacklog(int)                                        {}
 func (quiet) WatchActive(string, bool)                               {}
 func (quiet) WatchOverflow()                                         {}
 func (quiet) LocationGone(string)                                    {}
+func (quiet) FileHashed(string, int)                                 {}
+func (quiet) HashBacklog(int)                                        {}
+func (quiet) LocationChanged(record.LocationID, string, Policy)      {}
+func (quiet) FilesHashed(record.LocationID, int, uint64)             {}
 func (quiet) LocationAdded(record.LocationID, string, string)        {}
 func (quiet) LocationRemoved(record.LocationID, string, int)         {}
 func (quiet) ScanStarted(record.LocationID)                          {}

@@ -107,6 +107,11 @@ type pass struct {
 	bytes   int
 	commits chan<- []store.Put
 	wrote   bool
+	aside   map[uint32]record.File // what displaced nodes with a hash were
+}
+
+func (l *location) newPass() *pass {
+	return &pass{l: l, number: l.nextPass(), suspects: map[uint32]bool{}, aside: map[uint32]record.File{}}
 }
 
 // absence is a node whose name was not found. It is gone unless the pass sees it after that.
@@ -403,7 +408,30 @@ func (p *pass) descend(r *listing, n uint32, f *found, deep bool) {
 // put writes the record of a node as f has it.
 func (p *pass) put(ctx context.Context, n uint32, f *found) error {
 	nd := p.l.tree.at(n)
-	return p.add(ctx, store.Put{Record: p.file(nd, f), Local: p.facts(nd)})
+	rec := p.file(nd, f)
+	old, err := p.known(n)
+	if err != nil {
+		return err
+	}
+	if f.kind == record.Regular && versionOf(old) == versionOf(rec) {
+		rec.Hash = old.Hash
+	}
+	return p.add(ctx, store.Put{Record: rec, Local: p.facts(nd)})
+}
+
+// known returns the record that a node had before this pass, or one later than that: whatever was written
+// since of its content has another version. It is the zero File if there is none.
+func (p *pass) known(n uint32) (record.File, error) {
+	nd := p.l.tree.at(n)
+	if f, ok := p.aside[n]; ok {
+		return f, nil
+	}
+	if nd.kind != record.Regular {
+		return record.File{}, nil
+	}
+	row, _, err := p.l.feeds.Entry(p.l.feed, nd.id[:])
+	f, _ := fileOf(row)
+	return f, err
 }
 
 func (p *pass) file(nd *node, f *found) record.File {

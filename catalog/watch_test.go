@@ -65,7 +65,7 @@ func TestMoveToldInTwo(t *testing.T) {
 	say(from, "a")
 	jobs := lo.dirty()
 	time.AfterFunc(20*time.Millisecond, func() { say(to, "b") })
-	p := &pass{l: lo, number: lo.nextPass(), suspects: map[uint32]bool{}}
+	p := lo.newPass()
 	must(t, p.run(t.Context(), jobs, lo.more))
 	if _, after := b.catalogued(l); after["to/b"] != before["from/a"] {
 		t.Errorf("was %v, is %v", before, after)

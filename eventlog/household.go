@@ -20,6 +20,21 @@ type LocationRemoved struct {
 	Files    int64  `json:"files"` // known when it was removed
 }
 
+// LocationChanged: other files of a folder are read to hash their contents from now on.
+type LocationChanged struct {
+	Location string `json:"location"`
+	Name     string `json:"name"`
+	Hash     string `json:"hash"` // auto, all or none
+}
+
+// FilesHashed: files were read and the hashes of their contents written, within the last 30 s or before the
+// node stopped.
+type FilesHashed struct {
+	Location string `json:"location"`
+	Files    int64  `json:"files"`
+	Bytes    int64  `json:"bytes"`
+}
+
 // ScanStarted: a pass over a location began.
 type ScanStarted struct {
 	Location string `json:"location"`
@@ -112,6 +127,8 @@ type EventsPruned struct {
 
 func (LocationAdded) Type() Type     { return "location_added" }
 func (LocationRemoved) Type() Type   { return "location_removed" }
+func (LocationChanged) Type() Type   { return "location_changed" }
+func (FilesHashed) Type() Type       { return "files_hashed" }
 func (ScanStarted) Type() Type       { return "scan_started" }
 func (ScanCompleted) Type() Type     { return "scan_completed" }
 func (ScanFailed) Type() Type        { return "scan_failed" }
@@ -129,6 +146,12 @@ func (d LocationAdded) Summary() string { return fmt.Sprintf("%s: %s", d.Name, d
 
 func (d LocationRemoved) Summary() string {
 	return fmt.Sprintf("%s with %s", d.Name, plural(d.Files, "file"))
+}
+
+func (d LocationChanged) Summary() string { return fmt.Sprintf("%s: hash %s", d.Name, d.Hash) }
+
+func (d FilesHashed) Summary() string {
+	return fmt.Sprintf("%s: %s, %s read", d.Location, plural(d.Files, "file"), size(d.Bytes))
 }
 
 func (d ScanStarted) Summary() string { return d.Location }

@@ -94,6 +94,7 @@ var declared = []Type{
 
 	declare[LocationAdded](Catalogue, Info, 0),
 	declare[LocationRemoved](Catalogue, Info, 0),
+	declare[LocationChanged](Catalogue, Info, 0),
 	declare[ScanStarted](Catalogue, Debug, 0),
 	declare[ScanCompleted](Catalogue, Info, 0),
 	declare[ScanFailed](Catalogue, Warning, 0),
@@ -101,6 +102,7 @@ var declared = []Type{
 	declare[WatchRecovered](Catalogue, Info, 0),
 	declare[FilesChanged](Catalogue, Debug, 0),
 	declare[TagsChanged](Catalogue, Debug, 0),
+	declare[FilesHashed](Catalogue, Debug, 0),
 
 	declare[DeviceInvited](Security, Info, 0),
 	declare[DeviceJoined](Security, Info, 0),

@@ -123,6 +123,8 @@ var instruments = map[string]instrument{
 	"catalog_diverged":                       anyDevice(func(d metrics.Device) bool { return d.Diverged }),
 	"catalog_query_duration_seconds":         anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Queries }),
 	"scan_files_total":                       func(m metrics.Snapshot) bool { return m.Catalog.Scan.Files.By["added"] > 0 },
+	"scan_hashed_files_total":                func(m metrics.Snapshot) bool { return m.Catalog.Scan.Hashed.By["hashed"] > 0 },
+	"scan_hashed_bytes_total":                func(m metrics.Snapshot) bool { return m.Catalog.Scan.HashedBytes > 0 },
 	"scan_duration_seconds":                  func(m metrics.Snapshot) bool { return m.Catalog.Scan.Duration.Count > 0 },
 	"scan_last_completed_timestamp_seconds": func(m metrics.Snapshot) bool {
 		return slices.ContainsFunc(m.Catalog.Scan.Locations, func(l metrics.Location) bool { return l.LastScan != nil })
@@ -149,6 +151,7 @@ var stillInstruments = map[string]string{
 	"events_queue_depth":        "is above 0 only until the writer's next batch: eventlog, TestOverflow",
 	"events_dropped_total":      "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow",
 	"discovery_strangers_total": "needs multicast, which not every machine has: TestNearby, and TestSighted of package node",
+	"scan_hash_backlog_files":   "is above 0 only while files are read: catalog, TestTwinsAreHashed",
 }
 
 // silentEvents cannot be provoked by processes on one machine within a test. Each names the test that sees it.
@@ -243,6 +246,11 @@ func TestEveryInstrument(t *testing.T) {
 	a.add(extra)
 	a.ask(&node.LocationView{}, "locations", "remove", extra)
 	a.ask(&node.Listing{}, "ls", dir)
+	write(t, filepath.Join(dir, "twin"), "read")
+	write(t, filepath.Join(dir, "other twin"), "read")
+	a.ask(&node.LocationView{}, "locations", "set", dir, "--hash", "all")
+	w.until(t, "location_changed")
+	w.until(t, "scan_hashed_bytes_total")
 	if err := os.RemoveAll(vanishing); err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,9 @@ var (
 	queryTime         = declare("catalog_query_duration_seconds", "Questions to the catalogue.", "op")
 
 	scanFiles      = declare("scan_files_total", "Files that scans and watches looked at.", "result")
+	hashedFiles    = declare("scan_hashed_files_total", "Files that were read to hash their contents.", "result")
+	hashedBytes    = declare("scan_hashed_bytes_total", "Bytes read to hash contents.")
+	hashBacklog    = declare("scan_hash_backlog_files", "Files whose contents are still to be read.")
 	scanTime       = declare("scan_duration_seconds", "One pass over one location.")
 	scanBacklog    = declare("scan_backlog_files", "Files noticed and not catalogued yet.")
 	scanCompleted  = declare("scan_last_completed_timestamp_seconds", "End of the last whole pass over the location.", "location")
@@ -307,6 +310,9 @@ func (m *Metrics) gatherLocal(s *sink) {
 		s.histogram(m.queries.values[op])
 	}
 	s.counters(scanFiles, scanResults[:], m.scanned[:])
+	s.counters(hashedFiles, hashResults[:], m.hashed[:])
+	s.counter(hashedBytes, m.hashedBytes)
+	s.gauge(hashBacklog, float64(m.hashBacklog))
 	s.histogram(m.scanTime)
 	s.gauge(scanBacklog, float64(m.scanBacklog))
 	for _, id := range m.locations.sorted() {

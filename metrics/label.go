@@ -27,6 +27,7 @@ var (
 	addressSources   = [...]string{"mdns", "record"}
 	digestResults    = [...]string{"match", "mismatch", "incomparable"}
 	scanResults      = [...]string{"added", "changed", "removed", "unchanged", "ignored", "error"}
+	hashResults      = [...]string{"hashed", "changed", "unreadable"}
 	categories       = [...]string{"lifecycle", "data_flow", "network", "error", "catalogue", "security", "system"}
 	severities       = [...]string{"debug", "info", "warning", "error"}
 	dropReasons      = [...]string{"queue_full", "store_error", "encode_error"}

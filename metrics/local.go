@@ -104,6 +104,28 @@ func (m *Metrics) ScanBacklog(n int) {
 	m.scanBacklog = n
 }
 
+// FileHashed counts one file read to hash its content, and the bytes that took: hashed, changed if it was
+// another file by then, or unreadable.
+func (m *Metrics) FileHashed(result string, bytes int) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hashed[index(hashResults[:], result)]++
+	m.hashedBytes += uint64(bytes)
+}
+
+// HashBacklog sets how many files are still to be read to hash their contents.
+func (m *Metrics) HashBacklog(n int) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hashBacklog = n
+}
+
 // WatchActive says whether a location is watched; false means only scanned from time to time.
 func (m *Metrics) WatchActive(id string, on bool) {
 	if m == nil {

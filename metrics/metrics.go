@@ -102,6 +102,9 @@ type Metrics struct {
 	queries    capped[histogram]
 
 	scanned     [len(scanResults) + 1]uint64
+	hashed      [len(hashResults) + 1]uint64
+	hashedBytes uint64
+	hashBacklog int
 	scanTime    *histogram
 	scanBacklog int
 	locations   capped[location]

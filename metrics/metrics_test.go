@@ -82,6 +82,8 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.ScanFiles("added", 5)
 	m.ScanDone("l1", time.Minute, now)
 	m.ScanBacklog(6)
+	m.FileHashed("hashed", 4096)
+	m.HashBacklog(7)
 	m.WatchActive("l1", true)
 	m.WatchOverflow()
 	m.LocationGone("none")
@@ -222,6 +224,9 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"scan_files_total{result=added}":                                           5,
 		"scan_duration_seconds{}":                                                  1,
 		"scan_last_completed_timestamp_seconds{location=l1}":                       at,
+		"scan_hashed_files_total{result=hashed}":                                   1,
+		"scan_hashed_bytes_total{}":                                                4096,
+		"scan_hash_backlog_files{}":                                                7,
 		"scan_backlog_files{}":                                                     6,
 		"scan_watch_active{location=l1}":                                           1,
 		"scan_watch_overflows_total{}":                                             1,
@@ -266,7 +271,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 59 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 61 {
 		t.Errorf("%d methods", n)
 	}
 }

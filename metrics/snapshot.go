@@ -192,6 +192,9 @@ type Scan struct {
 	Files          Counts     `json:"files"` // by result
 	Duration       Durations  `json:"duration"`
 	Backlog        int        `json:"backlog"`
+	Hashed         Counts     `json:"hashed"` // files, by result
+	HashedBytes    uint64     `json:"hashed_bytes"`
+	HashBacklog    int        `json:"hash_backlog"`
 	WatchOverflows uint64     `json:"watch_overflows"`
 	Locations      []Location `json:"locations"`
 }
@@ -413,6 +416,7 @@ func (m *Metrics) catalog(c *Catalog) {
 	c.Tombstones = new(m.tombstones)
 	c.Scan = &Scan{
 		Files: *counts(scanResults[:], m.scanned[:]), Duration: m.scanTime.durations(),
+		Hashed: *counts(hashResults[:], m.hashed[:]), HashedBytes: m.hashedBytes, HashBacklog: m.hashBacklog,
 		Backlog: m.scanBacklog, WatchOverflows: m.overflows, Locations: []Location{},
 	}
 	for _, id := range m.locations.sorted() {

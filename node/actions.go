@@ -26,7 +26,7 @@ func (n *Node) AddLocation(ctx context.Context, req AddRequest, progress func(Sc
 	if err := n.awaitAsked(ctx); err != nil {
 		return ScanView{}, err
 	}
-	l, err := n.indexer.Add(ctx, req.Path, catalog.Options{Name: req.Name, Ignore: req.Ignore})
+	l, err := n.indexer.Add(ctx, req.Path, catalog.Options{Name: req.Name, Ignore: req.Ignore, Hash: catalog.Policy(req.Hash)})
 	if err != nil {
 		return ScanView{}, addProblem(req, err)
 	}
@@ -132,7 +132,7 @@ func addProblem(req AddRequest, err error) error {
 		p.Code, p.Try = CodeFolderOverlap, "name a folder with files of yours"
 	case errors.Is(err, catalog.ErrNameTaken):
 		p.Cause, p.Try = fmt.Sprintf("location %s is called so: %s", r.Other.Name, r.Other.Path), "--name ANOTHER"
-	case errors.Is(err, catalog.ErrBadName), errors.Is(err, catalog.ErrBadIgnore):
+	case errors.Is(err, catalog.ErrBadName), errors.Is(err, catalog.ErrBadIgnore), errors.Is(err, catalog.ErrBadPolicy):
 		p.Code, p.Try = CodeUsage, "peer help add"
 	}
 	return p

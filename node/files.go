@@ -90,6 +90,9 @@ func (n *Node) entry(it catalog.Item) Entry {
 	if it.File.ModTime != 0 {
 		e.Modified = time.Unix(0, it.File.ModTime)
 	}
+	if !it.File.Hash.IsZero() {
+		e.Hash = it.File.Hash.String()
+	}
 	return e
 }
 

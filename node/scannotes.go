@@ -19,6 +19,14 @@ func (n scanNotes) LocationRemoved(id record.LocationID, name string, files int)
 	n.events.Add(eventlog.LocationRemoved{Location: id.String(), Name: name, Files: int64(files)})
 }
 
+func (n scanNotes) LocationChanged(id record.LocationID, name string, p catalog.Policy) {
+	n.events.Add(eventlog.LocationChanged{Location: id.String(), Name: name, Hash: string(p)})
+}
+
+func (n scanNotes) FilesHashed(id record.LocationID, files int, bytes uint64) {
+	n.events.Add(eventlog.FilesHashed{Location: id.String(), Files: int64(files), Bytes: int64(bytes)})
+}
+
 func (n scanNotes) ScanStarted(id record.LocationID) {
 	n.events.Add(eventlog.ScanStarted{Location: id.String()})
 }

@@ -228,6 +228,7 @@ func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 		return v
 	}
 	v.AsOf, v.Ignore = time.Now(), l.Ignore
+	v.Hash, v.Unhashed = string(l.Hash), uint64(s.Unhashed)
 	v.State, v.Cause = stateOfPhase(s.Phase), s.Reason
 	v.Ignored, v.Unreadable = uint64(s.Last.Ignored), uint64(s.Unreadable)
 	v.LastScan, v.ScanTook = s.LastScan, metrics.Seconds(s.Took)

@@ -101,6 +101,8 @@ type LocationView struct {
 	State      string           `json:"state,omitempty"`              // "waiting", "scanning", "watching", "polling" or "gone"
 	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
 	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
+	Hash       string           `json:"hash,omitempty"`               // which files are read to hash their contents: "auto", "all" or "none"
+	Unhashed   uint64           `json:"unhashed"`                     // files still to be read for that
 	Ignored    uint64           `json:"ignored"`                      // entries left out at the last scan
 	Unreadable uint64           `json:"unreadable"`                   // paths that could not be read at the last scan
 	Samples    []UnreadableView `json:"unreadable_samples,omitempty"` // the first of those
@@ -119,6 +121,7 @@ type AddRequest struct {
 	Path   string   `json:"path"`             // absolute
 	Name   string   `json:"name,omitempty"`   // empty: the folder's base name
 	Ignore []string `json:"ignore,omitempty"` // gitignore patterns besides those in .peerignore
+	Hash   string   `json:"hash,omitempty"`   // "auto", "all" or "none"; empty: auto
 }
 
 // ScanProgress tells how far a scan is. Total is 0 while unknown (a first scan).
@@ -154,6 +157,7 @@ type Entry struct {
 	Size       uint64    `json:"size"`
 	Mode       uint32    `json:"mode"`
 	Modified   time.Time `json:"modified,omitzero"`
+	Hash       string    `json:"hash,omitempty"` // hex of record.Hash; empty: not known
 }
 
 // ListQuery asks for what lies directly in a folder. Path is absolute on the device.

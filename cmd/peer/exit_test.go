@@ -47,6 +47,8 @@ func TestExitCodes(t *testing.T) {
 		"ambiguous device":    {args: []string{"sync", "status", "--device", "na"}, exit: 2, code: node.CodeAmbiguous, says: `device "na" is ambiguous: nanopi (91HH-T3KB), nas (3F9D-PQ7A)`},
 		"unknown device":      {args: []string{"find", "x", "--on", "nsa"}, exit: 5, code: node.CodeUnknownDevice, says: `the nearest name is "nas"`},
 		"unknown location":    {args: []string{"locations", "show", "Pcitures"}, exit: 5, code: node.CodeUnknownLocation, says: `the nearest name is "Pictures"`},
+		"hash of foreign":     {args: []string{"locations", "set", "photos", "--hash", "all"}, exit: 7, code: node.CodeConflict, says: "belongs to nas"},
+		"hash not said":       {args: []string{"locations", "set", "Pictures"}, exit: 2, code: node.CodeUsage, says: "nothing to change"},
 		"foreign location":    {args: []string{"locations", "remove", "photos"}, exit: 7, code: node.CodeConflict, says: "belongs to nas"},
 		"ambiguous location":  {args: []string{"locations", "show", ""}, exit: 5, code: node.CodeUnknownLocation, says: `there is no location ""`},
 		"unknown path":        {args: []string{"ls", "/missing"}, exit: 5, code: node.CodeNotFound, says: "/missing"},

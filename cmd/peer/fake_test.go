@@ -94,9 +94,9 @@ func (f *fake) Locations(context.Context) ([]node.LocationView, error) {
 	return []node.LocationView{
 		{ID: strings.Repeat("3f", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: "Pictures", Path: "/home/mia/Pictures",
 			Files: 48210, Dirs: 900, Bytes: 212_400_000_000, State: "watching", LastScan: noon.Add(-3 * time.Hour), ScanTook: metrics.Seconds(3100 * time.Millisecond),
-			Ignored: 7, Unreadable: 24, Ignore: []string{"*.tmp"}, Samples: unreadable()},
+			Hash: "auto", Unhashed: 1234, Ignored: 7, Unreadable: 24, Ignore: []string{"*.tmp"}, Samples: unreadable()},
 		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: hostile, Path: "/srv/" + hostile,
-			State: "polling", Cause: "too many folders to watch"},
+			State: "polling", Cause: "too many folders to watch", Hash: "none"},
 		{ID: strings.Repeat("5d", 16), Device: nasID, DeviceName: "nas", Name: "photos", Path: "/srv/photos", Files: 131902,
 			Bytes: 1_900_000_000_000, Online: true, AsOf: noon},
 		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9)},
@@ -133,7 +133,7 @@ func (f *fake) Status(ctx context.Context) (node.Status, error) {
 }
 
 func (f *fake) AddLocation(_ context.Context, req node.AddRequest, fn func(node.ScanProgress)) (node.ScanView, error) {
-	if err := f.did("add " + req.Path + " as " + req.Name + " without " + strings.Join(req.Ignore, ",")); err != nil {
+	if err := f.did("add " + req.Path + " as " + req.Name + " without " + strings.Join(req.Ignore, ",") + " hash " + req.Hash); err != nil {
 		return node.ScanView{}, err
 	}
 	fn(node.ScanProgress{Seen: 1000})
@@ -146,6 +146,15 @@ func (f *fake) RemoveLocation(ctx context.Context, id string) (node.LocationView
 		return node.LocationView{}, err
 	}
 	all, _ := f.Locations(ctx)
+	return all[0], nil
+}
+
+func (f *fake) SetHashing(ctx context.Context, id, policy string) (node.LocationView, error) {
+	if err := f.did("hash " + policy + " of " + id); err != nil {
+		return node.LocationView{}, err
+	}
+	all, _ := f.Locations(ctx)
+	all[0].Hash = policy
 	return all[0], nil
 }
 

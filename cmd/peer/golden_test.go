@@ -41,6 +41,7 @@ var shown = map[string]string{
 	"location-polled":    "locations show 4e4e",
 	"location-away":      "locations show box",
 	"location-remove":    "locations remove Pictures",
+	"location-set":       "locations set Pictures --hash all",
 	"location-rescan":    "locations rescan Pictures",
 	"ls":                 "ls nas:/srv/photos",
 	"ls-long":            "ls -l nas:/srv/photos",

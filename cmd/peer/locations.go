@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/catalog"
 	"peerdex/node"
 )
 
@@ -17,11 +18,13 @@ func (a *app) addCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add FOLDER",
 		Short: "Index a folder of this device and watch it",
-		Long: "Index a folder of this device and watch it. Only names, sizes and times are read.\n" +
-			"Nothing is ever written below the folder.",
+		Long: "Index a folder of this device and watch it. Names, sizes and times are read first. Then, in the\n" +
+			"background, those files are read whose size another file has too, on whatever device, to know\n" +
+			"equal contents: --hash all reads every file, --hash none reads none. Nothing is ever written\n" +
+			"below the folder.",
 		Example: "peer add ~/Pictures\n" +
 			"peer add /srv/media --name films\n" +
-			"peer add ~/src --ignore node_modules/ --ignore '*.o'",
+			"peer add ~/src --ignore node_modules/ --ignore '*.o' --hash none",
 		Annotations: exits(2, 3, 5, 7, 130),
 		Args:        arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,6 +49,7 @@ func (a *app) addCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the location (default: the folder's)")
 	cmd.Flags().StringArrayVar(&req.Ignore, "ignore", nil, "leave out what matches, in the syntax of .gitignore; may be repeated")
+	hashFlag(cmd, &req.Hash, catalog.HashAuto)
 	return cmd
 }
 
@@ -150,6 +154,7 @@ func (a *app) locationsCmd() *cobra.Command {
 				})
 			},
 		},
+		a.setLocationCmd(),
 		&cobra.Command{
 			Use:   "rescan LOCATION",
 			Short: "Compare a folder of this device with the disk now",
@@ -226,7 +231,11 @@ func (a *app) locationState(l node.LocationView) string {
 	case "scanning", "polling":
 		m = busy
 	}
-	return a.glyph(m) + " " + escape(l.State)
+	state := a.glyph(m) + " " + escape(l.State)
+	if l.Unhashed > 0 {
+		state += ", hashing " + count(l.Unhashed)
+	}
+	return state
 }
 
 func (a *app) locationFresh(now time.Time, l node.LocationView) string {
@@ -255,6 +264,7 @@ func (a *app) locationText(l node.LocationView) string {
 		state += ": " + escape(l.Cause)
 	}
 	line("state", "%s", state)
+	line("hashed", "%s", hashingLine(l))
 	if !l.LastScan.IsZero() {
 		line("last scan", "%s, took %s", ago(now, l.LastScan), span(l.ScanTook.Duration()))
 	}

@@ -113,7 +113,7 @@ func TestStart(t *testing.T) {
 	if code := r.code(t); code != 0 {
 		t.Errorf("exit %d after a signal: %s", code, r.err.String())
 	}
-	if want := "add " + dir + " as  without \ninvite\nended\nclosed"; b.fake.log() != want {
+	if want := "add " + dir + " as  without  hash \ninvite\nended\nclosed"; b.fake.log() != want {
 		t.Errorf("the node did %q, want %q", b.fake.log(), want)
 	}
 	if _, err := os.Lstat(filepath.Join(b.home, "peer.sock")); err == nil {

@@ -198,11 +198,12 @@ func (a *app) indexLine(st node.Status) string {
 		return "no folder yet; `peer add FOLDER` indexes one"
 	}
 	var last time.Time
-	var unreadable uint64
+	var unreadable, unhashed uint64
 	words := map[string]int{}
 	for _, l := range st.Locations {
 		words[l.State]++
 		unreadable += l.Unreadable
+		unhashed += l.Unhashed
 		if l.LastScan.After(last) {
 			last = l.LastScan
 		}
@@ -218,6 +219,9 @@ func (a *app) indexLine(st node.Status) string {
 	}
 	if !last.IsZero() {
 		line += ", last full scan " + ago(st.Now, last)
+	}
+	if unhashed > 0 {
+		line += ", hashing " + count(unhashed) + " left"
 	}
 	if unreadable > 0 {
 		line += ", " + plural(unreadable, "path", "paths") + " unreadable"

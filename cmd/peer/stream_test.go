@@ -104,6 +104,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"locations", "show", ""}, "Pictures nas:photos"},
 		{[]string{"locations", "remove", ""}, "Pictures"},
 		{[]string{"locations", "remove", "Pictures", ""}, ""},
+		{[]string{"locations", "set", ""}, "Pictures"},
+		{[]string{"add", "x", "--hash", ""}, "auto all none"},
 		{[]string{"ls", "na"}, "nanopi: nas:"},
 		{[]string{"find", "x", "--sort", ""}, "name size modified path"},
 		{[]string{"completion", "b"}, "bash"},
