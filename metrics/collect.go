@@ -38,7 +38,7 @@ var (
 	broadcastsSent    = declare("sync_broadcasts_sent_total", "Pushes handed to the network.", "kind")
 	batchesSent       = declare("sync_broadcast_batches_sent_total", "Pushes that carried more than one record.")
 	batchRecords      = declare("sync_broadcast_batch_records", "Records per batch.")
-	broadcastFailures = declare("sync_broadcast_failures_total", "Pushes that a device did not take.", "device", "reason")
+	broadcastFailures = declare("sync_broadcast_failures_total", "Pushes that were not delivered, or whose content a device refused.", "device", "reason")
 	changesReceived   = declare("sync_changes_received_total", "Changes off the wire, before duplicates are known.", "device", "source")
 	changesProcessed  = declare("sync_changes_processed_total", "What became of received changes, one outcome for each.", "device", "outcome")
 	rejectionsTotal   = declare("sync_rejections_total", "Why changes were rejected.", "reason")
@@ -64,7 +64,7 @@ var (
 	lastSeen          = declare("device_last_seen_timestamp_seconds", "Last authenticated contact with the device.", "device")
 	deviceOnline      = declare("device_online", "1 while at least one live connection to the device exists.", "device")
 
-	broadcastTime   = declare("sync_broadcast_duration_seconds", "From sending a push to its acknowledgement.")
+	broadcastTime   = declare("sync_broadcast_duration_seconds", "From sending a push to its answer.")
 	applyTime       = declare("sync_apply_duration_seconds", "Store transaction of one applied batch.")
 	pageTime        = declare("sync_backfill_request_duration_seconds", "Round trip of one page.")
 	watermarkTime   = declare("sync_watermark_timestamp_seconds", "Up to when the changes of the device are held.", "device", "kind")

@@ -10,7 +10,7 @@ import (
 var (
 	states           = [...]string{"uninitialized", "backfilling", "catching_up", "ready", "paused"}
 	broadcastKinds   = [...]string{"state", "shared"}
-	failureReasons   = [...]string{"timeout", "reset", "busy", "gap", "mismatch", "unsettled", "rejected", "other"} // else other
+	failureReasons   = [...]string{"timeout", "reset", "busy", "mismatch", "rejected", "other"} // else other
 	sources          = [...]string{"live", "catch_up", "backfill", "reconcile"}
 	outcomes         = [...]string{"applied", "duplicate", "superseded", "rejected", "dropped"}
 	rejectionReasons = [...]string{"decode", "schema", "signature", "unauthorized", "future_clock", "missing_parent", "too_large", "other"} // else other

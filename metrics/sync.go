@@ -17,8 +17,8 @@ func (m *Metrics) BroadcastSent(kind string, records int) {
 	}
 }
 
-// BroadcastFailed counts a push that the device did not take: timeout, reset, busy, gap, mismatch,
-// unsettled, rejected or other.
+// BroadcastFailed counts a push that was not delivered, or whose content the device refused: timeout, reset,
+// busy, mismatch, rejected or other. A push that was answered in any other way counts as delivered.
 func (m *Metrics) BroadcastFailed(id, reason string) {
 	if m != nil {
 		m.count(id, foldFailures, func(d *device) {
@@ -27,7 +27,8 @@ func (m *Metrics) BroadcastFailed(id, reason string) {
 	}
 }
 
-// BroadcastAcked counts a push that was acknowledged d after it was sent.
+// BroadcastAcked counts a push that was delivered: answered d after it was sent, if only with a word that
+// the device pulls instead.
 func (m *Metrics) BroadcastAcked(d time.Duration) {
 	if m == nil {
 		return

@@ -179,3 +179,33 @@ func TestJoinBesideRefresh(t *testing.T) {
 		b.stop()
 	}
 }
+
+// A push that is answered counts as delivered, whatever the answer, unless its content was refused.
+func TestDelivered(t *testing.T) {
+	n := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	notes, to := pushNotes{n.Node}, record.DeviceID{9}
+	id := feed.ID{Device: n.self}
+	for _, o := range []protocol.Outcome{protocol.Applied, protocol.Known, protocol.Unsettled, protocol.Gap, protocol.Busy} {
+		notes.Acked(to, protocol.SessionID{}, id, 1, o, time.Millisecond)
+	}
+	want := func(delivered, failed uint64) {
+		t.Helper()
+		m := n.metrics.Snapshot(time.Now())
+		if m.Performance.Broadcast.Count != delivered || m.Operations.FailedBroadcasts.Total != failed {
+			t.Errorf("%d delivered, failed: %v", m.Performance.Broadcast.Count, m.Operations.FailedBroadcasts)
+		}
+	}
+	want(5, 0)
+	for _, o := range []protocol.Outcome{protocol.Mismatch, protocol.Rejected} {
+		notes.Acked(to, protocol.SessionID{}, id, 1, o, time.Millisecond)
+	}
+	notes.PushFailed(to, protocol.SessionID{}, id, 1, &protocol.Error{Code: protocol.CodeLost})
+	notes.PushFailed(to, protocol.SessionID{}, id, 1, protocol.CodeTimeout)
+	want(5, 4)
+	by := n.metrics.Snapshot(time.Now()).Operations.FailedBroadcasts.By
+	for _, reason := range []string{"mismatch", "rejected", "reset", "timeout"} {
+		if by[reason] != 1 {
+			t.Errorf("%s: %d", reason, by[reason])
+		}
+	}
+}
