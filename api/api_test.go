@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"peerdex/eventlog"
 	"peerdex/metrics"
 	"peerdex/node"
 )
@@ -368,10 +369,24 @@ func TestSilentDaemon(t *testing.T) {
 	defer l.Close()
 	c := NewClient(filepath.Join(dir, "s"))
 	defer c.Close()
-	c.patience = 20 * time.Millisecond
-	_, err = c.Status(t.Context())
-	if p := AsProblem(err); p.Code != node.CodeNoDaemon || p.Message != "the daemon does not answer" || p.Cause == "" || p.Try == "" {
-		t.Errorf("%+v", p)
+	c.patience, c.slow = 20*time.Millisecond, 20*time.Millisecond
+	for name, ask := range map[string]func(context.Context) error{
+		"status": func(ctx context.Context) error { _, err := c.Status(ctx); return err },
+		"now":    func(ctx context.Context) error { _, err := c.SyncNow(ctx, ""); return err },
+		"remove": func(ctx context.Context) error { _, err := c.RemoveLocation(ctx, "x"); return err },
+		"add":    func(ctx context.Context) error { _, err := c.AddLocation(ctx, node.AddRequest{}, nil); return err },
+		"find": func(ctx context.Context) error {
+			_, err := c.Find(ctx, node.FindQuery{}, func(node.Entry) error { return nil })
+			return err
+		},
+		"follow": func(ctx context.Context) error {
+			_, err := c.Events(ctx, EventQuery{Follow: true}, func(eventlog.Event) error { return nil })
+			return err
+		},
+	} {
+		if p := AsProblem(ask(t.Context())); p.Code != node.CodeNoDaemon || p.Message != "the daemon does not answer" || p.Cause == "" || p.Try == "" {
+			t.Errorf("%s: %+v", name, p)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond) // the caller's own end stays its own
 	defer cancel()

@@ -27,18 +27,21 @@ import (
 type Client struct {
 	socket   string
 	http     *http.Client
-	patience time.Duration // with requests that are answered from memory
+	patience time.Duration // with what is answered from memory, and with the silence of a stream
+	slow     time.Duration // with what is answered at the end of some work
 }
 
-// patience is much more than a busy daemon needs for what it knows.
-const patience = 10 * time.Second
+const (
+	patience = 10 * time.Second // much more than a busy daemon needs for what it knows, and than beatEvery
+	slow     = 30 * time.Second // more than a round of sync may take, and much more than to drop a location
+)
 
 // NewClient returns a client; it connects when it is first used.
 func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}, patience: patience}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 2}}, patience: patience, slow: slow}
 }
 
 // Close lets go of idle connections.
@@ -114,16 +117,25 @@ func (c *Client) get(ctx context.Context, method, path string, q url.Values, bod
 
 // soon is get for what the daemon answers at once, unless it hangs.
 func (c *Client) soon(ctx context.Context, method, path string, q url.Values, body, v any) error {
-	short, cancel := context.WithTimeout(ctx, c.patience)
+	return c.within(ctx, c.patience, method, path, q, body, v)
+}
+
+// within is get for what the daemon answers within d, unless it hangs.
+func (c *Client) within(ctx context.Context, d time.Duration, method, path string, q url.Values, body, v any) error {
+	short, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	err := c.get(short, method, path, q, body, v)
 	if err == nil || ctx.Err() != nil || short.Err() == nil {
 		return err
 	}
+	return c.silent(d)
+}
+
+func (c *Client) silent(d time.Duration) error {
 	return &node.Problem{
 		Code:    node.CodeNoDaemon,
 		Message: "the daemon does not answer",
-		Cause:   fmt.Sprintf("it took the request on %s and was silent for %v", c.socket, c.patience),
+		Cause:   fmt.Sprintf("it took the request on %s and was silent for %v", c.socket, d),
 		Try:     "try again; if it stays silent, end its process and run peer start",
 	}
 }
@@ -137,8 +149,29 @@ func cut(ctx context.Context, err error) error {
 }
 
 // stream reads lines until the one that ends them: line gets those of progress, entry and event; the
-// result is decoded into result. An error of line ends the request and is returned.
+// result is decoded into result. An error of line ends the request and is returned. The work may take as
+// long as it likes: the daemon sends an empty line now and then, and is given up when none comes.
 func (c *Client) stream(ctx context.Context, method, path string, q url.Values, body any, line func([]byte) error, result any) error {
+	heard, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.patience, func() { cancel(errSilent) })
+	defer silence.Stop()
+	err := c.lines(heard, method, path, q, body, func(b []byte) error {
+		defer silence.Reset(c.patience)
+		silence.Stop() // a reader of the answer that takes its time is not the daemon's silence
+		return line(b)
+	}, func() { silence.Reset(c.patience) }, result)
+	if err != nil && context.Cause(heard) == errSilent {
+		return c.silent(c.patience)
+	}
+	return err
+}
+
+// errSilent ends a stream of a daemon that says nothing any more.
+var errSilent = errors.New("silent")
+
+// lines is stream without the watch over silence; alive is called for each empty line.
+func (c *Client) lines(ctx context.Context, method, path string, q url.Values, body any, line func([]byte) error, alive func(), result any) error {
 	resp, err := c.do(ctx, method, path, q, body)
 	if err != nil {
 		return err
@@ -152,6 +185,10 @@ func (c *Client) stream(ctx context.Context, method, path string, q url.Values, 
 				err = io.ErrUnexpectedEOF
 			}
 			return cut(ctx, err)
+		}
+		if len(b) == 1 {
+			alive()
+			continue
 		}
 		var head struct {
 			Type  string        `json:"type"`
@@ -223,7 +260,7 @@ func (c *Client) AddLocation(ctx context.Context, req node.AddRequest, progress 
 
 // RemoveLocation is Backend.RemoveLocation for whatever name or prefix ResolveLocation takes.
 func (c *Client) RemoveLocation(ctx context.Context, location string) (v node.LocationView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/locations/remove", nil, ref{Location: location}, &v)
+	err = c.within(ctx, c.slow, http.MethodPost, "/v1/locations/remove", nil, ref{Location: location}, &v)
 	return v, err
 }
 
@@ -301,7 +338,7 @@ func (c *Client) Resume(ctx context.Context, device string) (v node.PauseView, e
 
 // SyncNow is Backend.SyncNow; the device is whatever ResolveDevice takes.
 func (c *Client) SyncNow(ctx context.Context, device string) (v node.NowView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, &v)
+	err = c.within(ctx, c.slow, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, &v)
 	return v, err
 }
 

@@ -193,6 +193,7 @@ func (s Server) events(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	st, err := newStream(w, SchemaEvent)
+	defer st.stop()
 	if err != nil {
 		return err
 	}

@@ -156,6 +156,7 @@ func (s Server) rescan(w http.ResponseWriter, r *http.Request) error {
 // context; what cannot be sent is not an error of the work.
 func progress[P any](w http.ResponseWriter, schema string, work func(func(P)) (any, error)) error {
 	st, err := newStream(w, schema)
+	defer st.stop()
 	if err != nil {
 		return err
 	}
@@ -254,6 +255,7 @@ func (s Server) find(w http.ResponseWriter, r *http.Request) error {
 		req.Device = append(req.Device, id)
 	}
 	st, err := newStream(w, SchemaFind)
+	defer st.stop()
 	if err != nil {
 		return err
 	}

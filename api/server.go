@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"peerdex/node"
@@ -201,22 +202,57 @@ func writeError(w http.ResponseWriter, err error) {
 	w.Write(append(b, '\n'))
 }
 
-// stream writes lines. Nothing is sent before the first, so that an early error has its own status.
+// stream writes lines, and an empty one after beatEvery of silence: whoever waits knows that the daemon is
+// alive, however long the work takes. Nothing is sent before that, so that an early error has its own
+// status. Whoever makes a stream calls stop.
 type stream struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	schema string
-	begun  bool
-	buf    bytes.Buffer
-	flush  time.Time // of the last flush
+	beat   *time.Timer
+
+	mu    sync.Mutex // guards all below, and the writing: a beat comes from elsewhere
+	over  bool       // stopped
+	begun bool
+	buf   bytes.Buffer
+	flush time.Time // of the last flush
 }
 
+// beatEvery is how long a stream may be silent.
+const beatEvery = 3 * time.Second
+
 func newStream(w http.ResponseWriter, schema string) (*stream, error) {
-	return &stream{w: w, rc: http.NewResponseController(w), schema: schema}, unhurried(w)
+	s := &stream{w: w, rc: http.NewResponseController(w), schema: schema}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beat = time.AfterFunc(beatEvery, s.pulse)
+	return s, unhurried(w)
+}
+
+func (s *stream) pulse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	if s.buf.Len() == 0 {
+		s.buf.WriteByte('\n')
+	}
+	_ = s.push() // a client that went away ends the work by itself
+}
+
+// stop ends the beats. Nothing is written after it has returned.
+func (s *stream) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	s.beat.Stop()
 }
 
 // send queues a line; lines leave when 64 KiB are full or, if now, at once.
 func (s *stream) send(kind string, v any, now bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	line, err := Line(s.schema, kind, v)
 	if err != nil {
 		return err
@@ -228,7 +264,9 @@ func (s *stream) send(kind string, v any, now bool) error {
 	return s.push()
 }
 
+// push sends what is queued; s.mu is held.
 func (s *stream) push() error {
+	s.beat.Reset(beatEvery)
 	if !s.begun {
 		s.w.Header().Set("Content-Type", "application/x-ndjson")
 		s.begun = true
@@ -252,10 +290,13 @@ func (s *stream) end(v any, err error) error {
 	if err == nil {
 		return s.send(typeResult, v, true)
 	}
-	if !s.begun {
+	s.mu.Lock()
+	s.schema, s.over = SchemaError, true // no beat between here and the error's own status
+	begun := s.begun
+	s.mu.Unlock()
+	if !begun {
 		return err
 	}
-	s.schema = SchemaError
 	return s.send(typeError, ErrorDocument{AsProblem(err)}, true)
 }
 
