@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 )
 
 // EntityKind says what a register is about.
@@ -200,6 +201,8 @@ func (r Register) Compare(o Register) int {
 		return 1
 	case r.Stamp < o.Stamp:
 		return -1
+	case mutant.Is("tie_unbroken"):
+		return 0
 	}
 	if c := bytes.Compare(r.Author[:], o.Author[:]); c != 0 {
 		return c
@@ -224,13 +227,13 @@ func (r Register) Concurrent(o Register) bool {
 // its owner may write what it is about and there is nobody to wrong.
 func (r Register) Believed(now time.Time) bool {
 	_, owned := r.Entity.Owner()
-	return owned || r.Stamp <= hlc.At(now.Add(hlc.MaxDrift))
+	return owned || r.Stamp <= hlc.At(now.Add(hlc.MaxDrift)) || mutant.Is("future_wins")
 }
 
 // Outranks reports whether r stands before o, a register of the same field, at now: as one that is believed
 // before one that is not, else as the greater. Where there is room for one of them, it is r that stays.
 func (r Register) Outranks(o Register, now time.Time) bool {
-	if is := r.Believed(now); is != o.Believed(now) {
+	if is := r.Believed(now); is != o.Believed(now) && !mutant.Is("future_displaces") {
 		return is
 	}
 	return r.Compare(o) > 0
@@ -241,7 +244,7 @@ func (r Register) Outranks(o Register, now time.Time) bool {
 // false if none is believed yet.
 func Merge(now time.Time, regs ...Register) (won Register, ok bool) {
 	for _, r := range regs {
-		if r.Believed(now) && (!ok || r.Compare(won) > 0) {
+		if r.Believed(now) && (!ok || r.Compare(won) > 0 || mutant.Is("merge_arrival")) {
 			won, ok = r, true
 		}
 	}

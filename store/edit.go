@@ -113,7 +113,7 @@ func (s *Store) edit(id feed.ID, regs []record.Register) (out Edited, seen hlc.S
 				out.Written = append(out.Written, reg)
 			}
 		}
-		if seen >= stamps[0] {
+		if seen >= stamps[0] && !mutant.Is("edit_below_seen") {
 			return errBehind
 		}
 		if len(puts) == 0 {
@@ -154,6 +154,9 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 		default:
 			newest = max(newest, o.Stamp)
 		}
+		if mutant.Is("prev_ignored") {
+			continue
+		}
 		if o.Author != reg.Author {
 			reg.Prev = max(reg.Prev, o.Stamp)
 		} else {
@@ -163,7 +166,7 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 	if won, ok := record.Merge(now, all...); ok && bytes.Equal(won.Value, reg.Value) {
 		return false, 0, nil
 	}
-	if !reg.Believed(now) {
+	if !reg.Believed(now) && !mutant.Is("edit_ahead") {
 		return false, 0, ErrAhead
 	}
 	out.Conflicts.look(*reg, own, others)

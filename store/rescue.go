@@ -17,7 +17,7 @@ func (t *tx) lost(r *row, old *held, next *record.Register) ([]record.Register, 
 		return nil, nil
 	}
 	reg := registerOf(r.state.Feed, old)
-	if reg == nil {
+	if reg == nil || reg.Author != r.state.Feed.Device && mutant.Is("rescue_own_words") {
 		return nil, nil // shown to nobody before, so nothing vanishes
 	}
 	others, err := t.others(r.state.Feed, old.Key)
@@ -88,6 +88,9 @@ func (t *tx) emit(rescue []record.Register, stamp hlc.Stamp, res *Result) error 
 		return nil
 	}
 	if t.s.Frozen() {
+		if mutant.Is("aside_dropped") {
+			return nil
+		}
 		for _, reg := range rescue {
 			if err := t.setAside(reg); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 
 	"peerdex/backfill"
@@ -200,38 +201,14 @@ func rootOf(shape feed.Shape, seq uint64, entries []feed.Entry) feed.Hash {
 	return level[0]
 }
 
-// checkView fails if a shared edit has vanished from what this node shows, or has gone back.
-func (n *node) checkView() {
-	view := map[string]record.Register{}
-	err := n.st.Registers(record.MemberEntity, func(r record.Register) error {
-		view[string(r.Key())] = r
-		return nil
-	})
-	if err != nil {
-		n.ought(err)
-		return
-	}
-	n.keeps("LOST", n.view, view)
-	n.view = view
-}
-
-// keeps fails unless every register of old is in view, or something newer, or it was set aside.
-func (n *node) keeps(id string, old, view map[string]record.Register) {
-	for k, was := range old {
-		if is, ok := view[k]; ok && is.Compare(was) >= 0 || len(was.Value) == 0 && !ok {
-			continue
-		}
-		aside, err := n.st.SetAside()
-		n.ought(err)
-		if !slices.ContainsFunc(aside, func(r record.Register) bool { return r.Compare(was) == 0 }) {
-			n.w.fail(id, n, "shared edit %q of %x is gone", was.Value, k[2:])
-		}
-	}
-}
-
 // recovered checks a node that has just started again.
 func (n *node) recovered() {
-	n.keeps("I3", n.acked, n.view)
+	if held := n.all(); held != nil && !n.liar {
+		n.keeps("I3", n.acked, held, n.wall())
+		n.told = told{}
+		maps.Copy(n.told, n.acked)
+		n.checkView()
+	}
 }
 
 // published fails unless h, which leaves the node now, is durable there (I7).
@@ -319,37 +296,5 @@ func (n *node) checkIndexes(id feed.ID) {
 	})
 	if err != nil && !errors.Is(err, store.ErrUnknownFeed) || err == nil && i != len(names) {
 		n.w.fail("INDEX", n, "%d names of %s, want %d: %v", i, n.w.feedName(id), len(names), err)
-	}
-}
-
-// checkMerge shuffles and repeats all registers held and merges them again (I10).
-func (n *node) checkMerge() {
-	by := map[string][]record.Register{}
-	var keys []string
-	for _, id := range n.w.feeds {
-		if !id.IsDevice() {
-			continue
-		}
-		for _, e := range n.entries(id) {
-			rec, err := record.Decode(e.Key, e.Record)
-			if err != nil {
-				n.w.fail("I20", n, "a register does not decode: %v", err)
-			}
-			if by[string(e.Key)] == nil {
-				keys = append(keys, string(e.Key))
-			}
-			by[string(e.Key)] = append(by[string(e.Key)], rec.(record.Register))
-		}
-	}
-	if len(keys) != len(n.view) {
-		n.w.fail("I10", n, "%d registers shown, %d held", len(n.view), len(keys))
-	}
-	for _, k := range keys {
-		regs := append(by[k], by[k][0])
-		n.w.pick.Shuffle(len(regs), func(i, j int) { regs[i], regs[j] = regs[j], regs[i] })
-		won, ok := record.Merge(n.wall(), regs...)
-		if shown := n.view[k]; !ok || won.Compare(shown) != 0 {
-			n.w.fail("I10", n, "%x shows %q, the merge in another order says %q", k, shown.Value, won.Value)
-		}
 	}
 }

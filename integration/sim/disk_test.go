@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"peerdex/feed"
+	"peerdex/hlc"
 	"peerdex/kv"
 	"peerdex/kv/memory"
 	"peerdex/store"
@@ -78,6 +79,12 @@ func (t *watchedTx) note(key []byte) {
 }
 
 // marker is a store.Marker that lies outside the disk.
+// backup is a copy of a device's home.
+type backup struct {
+	disk  memory.Backup
+	bound hlc.Stamp
+}
+
 type marker struct{ state store.MarkerState }
 
 func (m *marker) Load() (store.MarkerState, error) { return m.state, nil }

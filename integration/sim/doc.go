@@ -1,7 +1,12 @@
 // Package sim is the seeded simulator: a library of nodes in one goroutine's worth of scheduling, over
 // stores that keep Badger's contract in memory and streams that break in every way streams break. The
-// code under test is the product's own: feed, store, backfill and statebatch. Only what package node does
-// around them, the gossip of heads and the choice of whom to ask, is modelled here (node_test.go).
+// code under test is the product's own: hlc, feed, store, backfill and statebatch. Only what package node
+// does around them, the gossip of heads and the choice of whom to ask, is modelled here (node_test.go).
+//
+// Every node has a wall clock of its own, which may be skewed, jump by hours and years, stand or run at
+// another rate, and one node may stamp what it likes (clock_test.go). What all devices write together is a
+// small set of tags, assignments and notes; what they show is compared with a merge that is written again
+// here, over every edit that was ever made (edit_test.go, shared_test.go).
 //
 // One seed is one world: its nodes, its topology, its faults and its schedule. The same binary and seed
 // give the same trace, event by event. A failure prints the seed;

@@ -23,7 +23,7 @@ func (w *world) heal() {
 	w.hints, w.batches = nil, nil
 	clear(w.cuts)
 	for _, n := range w.alive() {
-		n.syncFails, n.offset = false, 0
+		n.syncFails, n.dial = false, w.right()
 		if n.broken {
 			w.crash(n)
 		}
@@ -65,11 +65,7 @@ func (w *world) heal() {
 		}
 	}
 	for _, g := range w.groups(func(n *node) bool { return !n.st.Frozen() }) {
-		for _, n := range g { // what a frozen clone alone holds stays with it until a person decides
-			for _, m := range g {
-				m.keeps("I3", n.acked, m.view)
-			}
-		}
+		w.checkModel(g)
 	}
 }
 
@@ -163,7 +159,7 @@ func (w *world) unequal() string {
 	}
 	for _, g := range w.groups(func(n *node) bool { return !n.st.Frozen() }) {
 		for _, n := range g {
-			n.check()
+			n.checkView() // the clock may have been set right
 			if !sameView(g[0].view, n.view) {
 				return fmt.Sprintf("nodes %d and %d show different registers", g[0].i, n.i)
 			}

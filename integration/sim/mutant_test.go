@@ -17,12 +17,14 @@ var mutants = []string{
 	"jump_keeps_seq", "onto_once", "absorb_overwrites", "absorb_same_seq", "device_gc", "frozen_writes",
 	"stale_name", "serve_unsettled", "publish_volatile", "no_lock", "marker_ignored", "ack_volatile",
 	"diff_low_tree", "no_tail_leaves", "phase_swap", "cursor_kept", "cursor_before",
+	"clock_forgets", "poison_believed", "merge_arrival", "tie_unbroken", "future_wins", "future_displaces",
+	"prev_ignored", "edit_below_seen", "edit_ahead", "rescue_own_words", "aside_dropped",
 }
 
 // mustCatch is how many of them the invariants have to notice.
-const mustCatch = 15
+const mustCatch = 25
 
-const mutantSeeds = 250 // a mutant that so many seeds do not notice is not caught
+const mutantSeeds = 150 // a mutant that so many seeds do not notice is not caught
 
 // SIM_MUTANT breaks one rule for the other tests: Replay shows what it does to a seed.
 func init() { mutant.Break(os.Getenv("SIM_MUTANT")) }

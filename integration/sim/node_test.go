@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -30,9 +29,11 @@ type node struct {
 	dev     record.DeviceID
 	disk    *disk
 	marker  *marker
-	backup  *memory.Backup
+	backup  *backup
 	fs      folder
-	offset  time.Duration // of its clock
+	dial    dial      // its wall clock
+	bound   hlc.Stamp // of its hybrid clock, kept beside the store
+	liar    bool      // stamps what it likes
 	gone    bool
 	down    bool // between a crash and the next start
 	broken  bool // a sync failed: it must crash
@@ -51,12 +52,14 @@ type node struct {
 	failures  map[int]time.Time // when a pull from a node failed last
 
 	// What the checks remember.
-	last  map[feed.ID]feed.State
-	view  map[string]record.Register
-	acked map[string]record.Register  // the view when a sync last returned
-	birth map[headKey]int             // the transaction that settled at a head
-	keep  map[protocol.SessionID]kept // what no step of a pull under way may lose
-	stamp hlc.Stamp
+	last    map[feed.ID]feed.State
+	view    map[string]record.Register // the winners at the last look, by its wall clock
+	told    told
+	acked   told                        // as it was when a sync last returned
+	birth   map[headKey]int             // the transaction that settled at a head
+	keep    map[protocol.SessionID]kept // what no step of a pull under way may lose
+	stamp   hlc.Stamp                   // the last one issued
+	ceiling hlc.Stamp                   // what its wall clock has allowed so far
 
 	pending map[protocol.SessionID]int // entries received, and neither applied nor dropped yet
 }
@@ -69,7 +72,7 @@ func (n *node) start(eng *memory.Engine) {
 	n.down, n.broken, n.syncFails, n.tender = false, false, false, false
 	n.disk = &disk{Engine: eng, touched: map[feed.ID]int{}}
 	n.last, n.birth, n.keep = map[feed.ID]feed.State{}, map[headKey]int{}, map[protocol.SessionID]kept{}
-	n.view, n.orphaned = map[string]record.Register{}, map[feed.ID]bool{}
+	n.view, n.told, n.orphaned = map[string]record.Register{}, told{}, map[feed.ID]bool{}
 	n.pending = map[protocol.SessionID]int{}
 	n.senders, n.failures = map[int]*statebatch.Sender{}, map[int]time.Time{}
 	var err error
@@ -80,24 +83,7 @@ func (n *node) start(eng *memory.Engine) {
 	if err != nil {
 		w.fail("I6", n, "store does not open: %v", err)
 	}
-	floor, err := n.st.Local("clock")
-	if err != nil {
-		w.fail("I6", n, "clock bound: %v", err)
-	}
-	var from hlc.Stamp
-	if floor != nil {
-		from = hlc.FromBytes(floor)
-	}
-	n.clock = hlc.NewClock(n.wall, from, func(s hlc.Stamp) error {
-		if err := n.st.SetLocal("clock", s.Append(nil)); err != nil {
-			return err
-		}
-		return n.st.Sync()
-	})
-	for _, st := range n.st.States() { // what is stamped next comes after everything held
-		n.observe(st.Best)
-		n.observe(st.Floor)
-	}
+	n.startClock()
 	notes := &notes{n}
 	n.puller = &backfill.Puller{
 		Store: n.st, Shape: w.shape, Boot: n.boot, Notes: notes, Now: n.wall, Limit: w.knob.limit,
@@ -133,30 +119,6 @@ func (e engine) Update(fn func(kv.Tx) error) error {
 		return errPower
 	}
 	return e.disk.Update(fn)
-}
-
-func (n *node) wall() time.Time { return n.w.now.Add(n.offset) }
-
-// now stamps; stamps of one process strictly increase (I9).
-func (n *node) now() (hlc.Stamp, error) {
-	s, err := n.clock.Now()
-	if err == nil && s <= n.stamp {
-		n.w.fail("I9", n, "stamp %v after %v", s, n.stamp)
-	}
-	if err == nil {
-		n.stamp = s
-	}
-	return s, err
-}
-
-func (n *node) observe(h feed.Head) { n.see(h.Stamp) }
-
-func (n *node) see(s hlc.Stamp) {
-	if err := n.clock.Observe(s); !errors.Is(err, hlc.ErrDrift) {
-		n.ought(err)
-	} else {
-		n.w.fail("I9", n, "a stamp of an honest node is %v ahead", s.Time().Sub(n.wall()))
-	}
 }
 
 // sign stands for Ed25519, which would take most of the time.
@@ -198,50 +160,7 @@ func (n *node) sync() {
 		n.ought(err)
 		return
 	}
-	n.acked = maps.Clone(n.view)
-}
-
-// forget clears what is remembered of a history that is about to be lost.
-func (n *node) forget() {
-	n.acked, n.stamp = nil, 0
-}
-
-// durableOnly forgets what was never durable.
-func (n *node) durableOnly() { n.stamp = 0 }
-
-// edit writes or deletes one shared register.
-func (n *node) edit(r *rand.Rand) {
-	w := n.w
-	w.uid++
-	k := r.IntN(w.keys)
-	reg := record.Register{Entity: entity(k), Field: record.FieldCert + "/" + fmt.Sprint(k%2), Value: []byte(fmt.Sprint(w.uid))}
-	if chance(r, 0.3) {
-		reg.Value = nil
-	}
-	if n.st.Frozen() {
-		if err := n.st.SetRegisters(record.Register{Entity: reg.Entity, Field: reg.Field, Value: []byte("frozen")}); !errors.Is(err, store.ErrFrozen) && !n.broken {
-			w.fail("FROZEN", n, "a frozen clone writes: %v", err)
-		}
-		return
-	}
-	if err := n.st.SetRegisters(reg); err != nil {
-		n.ought(err)
-		return
-	}
-	w.log("edit", n, uint64(k), uint64(w.uid))
-	n.check()
-	won, ok, err := n.st.Register(reg.Entity, reg.Field)
-	n.ought(err)
-	if err == nil && (!ok || string(won.Value) != string(reg.Value)) {
-		w.fail("I9", n, "an edit does not win over what was there before it")
-	}
-}
-
-// entity returns the k-th thing that every device may write about.
-func entity(k int) record.Entity {
-	var d record.DeviceID
-	d[0], d[31] = 0xEE, byte(k)
-	return record.Member(d)
+	n.acked = maps.Clone(n.told)
 }
 
 // collect drops some tombstones of the own location; of a device feed it must be refused (rule 3).
@@ -308,7 +227,6 @@ func (n *node) hear(from *node, m *protocol.Heads) (absorb []feed.ID) {
 	before := map[feed.ID]feed.State{}
 	for _, info := range m.Heads {
 		id := info.Best.Feed
-		n.observe(info.Best)
 		if id.Device == n.dev {
 			if n.hearOwn(from, info) {
 				absorb = append(absorb, id)
@@ -420,7 +338,6 @@ func (o *notes) Chosen(p backfill.Pull) {
 	n := o.node
 	n.w.reach("road " + p.Route.Road.String() + " " + p.Route.Reason)
 	n.w.logFeed("pull", n, p.Feed, p.Route.From, p.Head.Seq)
-	n.observe(p.Head)
 	n.check()
 	n.keepFrom(p)
 	n.w.pause()
@@ -440,6 +357,7 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	if res.Rescued > 0 {
 		n.w.reach("rescue")
 		n.tender = true
+		n.rescued(p.Feed)
 	}
 	if res.Aside > 0 {
 		n.w.reach("set aside")
@@ -496,7 +414,6 @@ func (o *notes) PushReceived(record.DeviceID, feed.ID, int) { o.w.pause() }
 func (o *notes) PushDone(_ record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, _ time.Duration) {
 	n := o.node
 	n.w.reach("push " + outcome.String())
-	n.observe(b.Next)
 	n.w.logFeed("pushed", n, b.Next.Feed, uint64(outcome), b.Next.Seq)
 	if res.Rescued > 0 {
 		n.w.reach("rescue at push")

@@ -76,6 +76,7 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 	l := &link{w: w, a: a, b: b}
 	sa, sb := l.ends()
 	session := w.session()
+	greet(a, b)
 	w.log("session", a, uint64(b.i), uint64(len(want)))
 	w.spawn(a, l, func() {
 		conn := protocol.NewConn(sa, protocol.ConnConfig{Device: b.dev, Session: session, Protocol: protocol.BackfillProtocol})
@@ -96,6 +97,13 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 		b.judge(l, err)
 		conn.End(err)
 	})
+}
+
+// greet exchanges the hybrid clocks of two nodes, as their hellos do.
+func greet(a, b *node) {
+	x, y := a.clock.Last(), b.clock.Last()
+	a.see(y)
+	b.see(x)
 }
 
 // refused counts why feeds were not pulled.
@@ -153,6 +161,7 @@ func (w *world) push(n *node, r *rand.Rand) {
 	l := &link{w: w, a: n, b: to}
 	sa, sb := l.ends()
 	session := w.session()
+	greet(n, to)
 	w.spawn(n, l, func() {
 		conn := protocol.NewConn(sa, protocol.ConnConfig{Device: to.dev, Session: session, Protocol: protocol.StateBatchProtocol})
 		err := s.Push(conn, id, held)

@@ -17,10 +17,14 @@ import (
 var reached = []string{
 	"crash", "crash lost a suffix", "sync fails", "restore", "restore with marker", "marker tells", "wipe",
 	"clone", "freeze", "partition", "interrupt", "departure", "departure after a fork", "stranded", "returned", "second chaos", "corrupt", "truncate",
-	"clock jump", "collect", "busy donor", "hint", "fork seen", "jump", "absorb", "rescue",
+	"collect", "busy donor", "hint", "fork seen", "jump", "absorb", "rescue",
 	"cursor", "delta mismatch", "fallback", "orphan", "location nobody can complete",
 	"road delta position", "road delta cursor", "road delta empty",
 	"road diff interrupted", "road diff fork", "road diff gc", "road blocked below_floor",
+	"clock skewed", "clock an hour back", "clock ten years back", "clock an hour ahead", "clock in 2099",
+	"clock stands", "clock drifts", "1970", "poison far ahead", "poison at the limit", "poison at the end of time",
+	"stamp refused", "counter carried", "edit refused: clock", "edit refused: stamps ahead", "the future came",
+	"rescue of a third device's word", "set aside",
 	"push", "push replayed", "push applied", "push known", "push unsettled", "push gap", "push mismatch",
 	"push rejected", "push busy", "refused not_settled", "refused busy", "refused unknown_feed", "refused here",
 }

@@ -16,12 +16,13 @@ import (
 type knobs struct {
 	interrupt, crash, history, leave, partition float64 // chance per step
 	push, gossip                                float64
-	corrupt, truncate                           float64 // chance per write to a stream
-	syncFails                                   float64 // chance per step that a node's next sync fails
-	busy                                        float64 // chance that a donor turns an Open away
-	limit                                       int     // entries of a page and of a transaction
-	fragment                                    bool    // reads return less than there is
-	skew                                        time.Duration
+	corrupt, truncate                           float64       // chance per write to a stream
+	syncFails                                   float64       // chance per step that a node's next sync fails
+	busy                                        float64       // chance that a donor turns an Open away
+	limit                                       int           // entries of a page and of a transaction
+	fragment                                    bool          // reads return less than there is
+	skew                                        time.Duration // of a clock that somebody sets
+	wild                                        bool          // clocks jump by hours and years, stand and drift
 }
 
 // world is one seed's library.
@@ -30,7 +31,8 @@ type world struct {
 	steps int
 	shape feed.Shape
 	lib   feed.LibraryID
-	keys  int
+	keys  int // files of a folder
+	words int // shared fields that all devices write
 	clone bool
 	knob  knobs
 
@@ -48,6 +50,7 @@ type world struct {
 	now       time.Time
 	boots     uint64
 	sessions  uint64
+	coarse    bool  // clocks count in steps of seconds
 	strands   bool  // this world looks for the moment to strand a node
 	forked    *node // whose feed was just seen to fork
 	uid       int
@@ -56,6 +59,7 @@ type world struct {
 
 	signed  map[headKey][]feed.Entry // the live set under each head an owner signed (Hist)
 	ever    map[feed.ID]map[string]bool
+	made    map[string][]record.Register // every edit of each shared field
 	history map[feed.ID][]feed.Head
 	stats   map[string]int
 	trace   []event
@@ -90,12 +94,17 @@ func newWorld(seed uint64, full bool) *world {
 		edges: map[[2]int]bool{}, cuts: map[[2]int]bool{},
 		now:    time.Unix(1_800_000_000, 0),
 		signed: map[headKey][]feed.Entry{}, ever: map[feed.ID]map[string]bool{}, history: map[feed.ID][]feed.Head{},
+		made:  map[string][]record.Register{},
 		stats: map[string]int{}, hash: 14695981039346656037,
 	}
 	r := w.plan
 	w.lib[0] = byte(seed)
 	n := 3 + r.IntN(3)
 	w.keys = 2 + r.IntN(7)
+	w.words = w.keys
+	if chance(r, 0.3) { // so that a device's word is often the last one
+		w.words = 4 * w.keys
+	}
 	w.steps = 100 + r.IntN(100)
 	w.shape = feed.DefaultShape
 	if chance(r, 0.85) {
@@ -103,6 +112,11 @@ func newWorld(seed uint64, full bool) *world {
 	}
 	w.clone = chance(r, 0.15)
 	w.strands = chance(r, 0.4)
+	w.coarse = chance(r, 0.2)
+	if chance(r, 0.05) {
+		w.now = time.Unix(5, 0) // no device has a clock that survives being off (fault C-6)
+		w.reach("1970")
+	}
 	w.turn()
 	for i := range n {
 		dev := deviceID(i)
@@ -110,6 +124,11 @@ func newWorld(seed uint64, full bool) *world {
 	}
 	for i := range n {
 		w.add(deviceID(i)).start(memory.New(w.memory()))
+	}
+	if chance(r, 0.15) {
+		liar := w.nodes[r.IntN(n)]
+		liar.liar = true
+		w.log("liar", liar, 0, 0)
 	}
 	tree := chance(r, 0.6) // most pairs meet only through others
 	for i := range n {
@@ -153,7 +172,7 @@ func (w *world) turn() {
 		leave: of(0, 0.002, 0.008), partition: of(0, 0.02), push: of(0, 0.1, 0.25), gossip: of(0, 0.1),
 		corrupt: of(0, 0, 0.01), truncate: of(0, 0, 0.01), syncFails: of(0, 0, 0.01), busy: of(0, 0, 0.1),
 		limit: []int{1, 2, 5, 0}[r.IntN(4)], fragment: chance(r, 0.3),
-		skew: time.Duration(of(0, 1, 90) * float64(time.Second)),
+		skew: time.Duration(of(0, 1, 90, 300) * float64(time.Second)), wild: chance(r, 0.3),
 	}
 	if w.knob.history > 0 || w.clone {
 		w.rollbacks = true
@@ -161,7 +180,7 @@ func (w *world) turn() {
 }
 
 func (w *world) add(dev record.DeviceID) *node {
-	n := &node{w: w, i: len(w.nodes), dev: dev, fs: folder{}, marker: &marker{}}
+	n := &node{w: w, i: len(w.nodes), dev: dev, fs: folder{}, marker: &marker{}, dial: w.right()}
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -432,9 +451,8 @@ func (w *world) accident(n *node, step, steps int) {
 			w.reach("partition")
 		}
 	}
-	if k.skew > 0 && chance(r, 0.02) {
-		n.offset = time.Duration(r.Int64N(int64(2*k.skew))) - k.skew
-		w.reach("clock jump")
+	if (k.skew > 0 || k.wild) && chance(r, 0.03) {
+		n.turnClock(r)
 	}
 	if w.clone && step > steps/2 {
 		w.clone = false
@@ -497,7 +515,6 @@ func (w *world) crash(n *node) {
 	after := n.disk.Crash(keep)
 	n.down = true
 	w.kill(n)
-	n.durableOnly()
 	n.start(after)
 	n.recovered()
 }
@@ -508,7 +525,7 @@ func (w *world) rewrite(n *node) {
 	switch z := r.Float64(); {
 	case z < 0.35 || z < 0.85 && n.backup == nil:
 		b := n.disk.Backup()
-		n.backup = &b
+		n.backup = &backup{b, n.bound}
 		w.log("backup", n, 0, 0)
 	case z < 0.85:
 		w.reach("restore")
@@ -520,10 +537,10 @@ func (w *world) rewrite(n *node) {
 		if keepMarker {
 			w.reach("restore with marker")
 		} else {
-			n.marker = &marker{}
+			n.marker, n.bound, n.stamp = &marker{}, n.backup.bound, 0
 		}
-		n.forget()
-		n.start(memory.Restore(w.memory(), *n.backup))
+		n.acked = nil
+		n.start(memory.Restore(w.memory(), n.backup.disk))
 		if keepMarker && n.st.RolledBack() {
 			w.reach("marker tells")
 		}
@@ -534,8 +551,7 @@ func (w *world) rewrite(n *node) {
 		n.disk.Crash(0)
 		n.down = true
 		w.kill(n)
-		n.marker, n.backup = &marker{}, nil
-		n.forget()
+		n.marker, n.backup, n.bound, n.stamp, n.acked = &marker{}, nil, 0, 0, nil
 		n.start(memory.New(w.memory()))
 		n.rescan = true
 	}
@@ -553,6 +569,7 @@ func (w *world) duplicate(n *node) {
 	w.reach("clone")
 	w.log("clone", n, uint64(len(w.nodes)), 0)
 	c := w.add(n.dev)
+	c.dial, c.bound, c.ceiling = n.dial, n.bound, n.ceiling
 	for id, rec := range n.fs {
 		c.fs[id] = rec
 	}
