@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -439,6 +440,7 @@ type place struct {
 type catalogue struct {
 	places []place
 	rows   []row
+	hashes map[string]string // of contents, by the entry's id: they come later than the rest
 }
 
 func dumpOf(t testing.TB, v viewer) (c catalogue) {
@@ -451,7 +453,11 @@ func dumpOf(t testing.TB, v viewer) (c catalogue) {
 		c.places = append(c.places, place{l.ID, l.Device, l.Name, l.Path, l.Files, l.Dirs, l.Bytes})
 	}
 	slices.SortFunc(c.places, func(a, b place) int { return cmp.Compare(a.ID, b.ID) })
+	c.hashes = map[string]string{}
 	_, err = v.Find(t.Context(), node.FindQuery{}, func(e node.Entry) error {
+		if e.Hash != "" {
+			c.hashes[e.ID] = e.Hash
+		}
 		r := row{Device: e.Device, Location: e.Location, ID: e.ID, Kind: e.Kind, Path: e.Path, Name: e.Name, Target: e.Target, Size: e.Size, Mode: e.Mode}
 		if !e.Modified.IsZero() {
 			r.Modified = e.Modified.UnixNano()
@@ -530,8 +536,12 @@ func inStep(t testing.TB, peers ...*peer) (c catalogue) {
 		}
 		c = peers[0].dumpCatalogue()
 		for _, p := range peers[1:] {
-			if d := c.diff(p.dumpCatalogue()); d != "" {
+			other := p.dumpCatalogue()
+			if d := c.diff(other); d != "" {
 				return fmt.Sprintf("%s and %s: %s", peers[0].name, p.name, d)
+			}
+			if !maps.Equal(c.hashes, other.hashes) {
+				return fmt.Sprintf("%s knows %d hashes, %s %d", peers[0].name, len(c.hashes), p.name, len(other.hashes))
 			}
 		}
 		return ""
