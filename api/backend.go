@@ -35,6 +35,16 @@ type Backend interface {
 	// Find calls fn for each hit; an error of fn ends it and is returned.
 	Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error)
 
+	// Tags returns every tag, by name; counted says how many entries show each, which takes longer.
+	Tags(ctx context.Context, counted bool) ([]node.TagView, error)
+	// ChangeTags and the three after it are shared edits: durable when they return, and with the devices named.
+	ChangeTags(ctx context.Context, req node.TagRequest) (node.EditView, error)
+	RenameTag(ctx context.Context, req node.RenameRequest) (node.EditView, error)
+	DeleteTag(ctx context.Context, tag string) (node.EditView, error)
+	SetNote(ctx context.Context, req node.NoteRequest) (node.EditView, error)
+	// Note returns what is noted of one file or folder.
+	Note(ctx context.Context, p node.PathRef) (node.NoteView, error)
+
 	Invite(ctx context.Context, req node.InviteRequest) (node.InviteView, error)
 	// Join pairs with the device behind req and returns when this node is in step with it; progress is
 	// called from one goroutine. If ctx ends after stage "joined" the membership stays.

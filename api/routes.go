@@ -46,6 +46,12 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/locations/rescan": s.rescan,
 		"GET /v1/entries":           s.list,
 		"GET /v1/find":              s.find,
+		"GET /v1/tags":              s.tags,
+		"POST /v1/tags/change":      s.changeTags,
+		"POST /v1/tags/rename":      s.renameTag,
+		"POST /v1/tags/delete":      s.deleteTag,
+		"GET /v1/notes":             s.note,
+		"POST /v1/notes":            s.setNote,
 		"POST /v1/invites":          s.invite,
 		"POST /v1/join":             s.join,
 		"POST /v1/stop": func(w http.ResponseWriter, r *http.Request) error {

@@ -45,6 +45,8 @@ type Reader interface {
 	Names(id feed.ID, fn func(parent record.EntryID, name []byte, child record.EntryID) error) error
 	// Registers calls fn for the winners of one kind of entity, ordered by key.
 	Registers(kind record.EntityKind, fn func(record.Register) error) error
+	// ByHash calls fn for every copy of a content, given its whole hash.
+	ByHash(prefix []byte, fn func(hash record.Hash, id feed.ID, entry record.EntryID) error) error
 	// Winners is Registers for several kinds in turn; Current tells whether what it saw still holds.
 	Winners(fn func(record.Register) error, kinds ...record.EntityKind) (store.Edition, error)
 	Current(store.Edition) bool

@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -259,14 +260,60 @@ func (m *Marks) Tags() []Tag { return m.tags }
 // Named returns the tags called so, large and small letters being equal (Unicode simple folding): several
 // if devices made them apart, none if there is none.
 func (m *Marks) Named(name string) (out []Tag) {
-	want := fold(nil, []byte(name))
 	for _, t := range m.tags {
-		if bytes.Equal(fold(nil, []byte(t.Name)), want) {
+		if SameName(t.Name, name) {
 			out = append(out, t)
 		}
 	}
 	return out
 }
+
+// Showing counts the entries of all devices that show a tag, on themselves or through their content.
+func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint64, error) {
+	all, err := c.Locations()
+	if err != nil {
+		return 0, err
+	}
+	there := map[feed.ID]bool{}
+	for _, l := range all {
+		there[l.Feed()] = true
+	}
+	shown := map[feed.ID]map[record.EntryID]bool{}
+	show := func(at feed.ID, e record.EntryID) {
+		if shown[at] == nil {
+			shown[at] = map[record.EntryID]bool{}
+		}
+		shown[at][e] = true
+	}
+	var failed error
+	m.On(tag, func(at feed.ID, e record.EntryID) {
+		if !there[at] || failed != nil || ctx.Err() != nil {
+			return
+		}
+		_, ok, err := c.file(at, e)
+		if failed = err; ok {
+			show(at, e)
+		}
+	}, func(h record.Hash) {
+		if failed != nil || ctx.Err() != nil {
+			return
+		}
+		failed = c.feeds.ByHash(h[:], func(_ record.Hash, at feed.ID, e record.EntryID) error {
+			if there[at] {
+				show(at, e)
+			}
+			return nil
+		})
+	})
+	n := 0
+	for _, entries := range shown {
+		n += len(entries)
+	}
+	return uint64(n), cmp.Or(failed, ctx.Err())
+}
+
+// SameName reports whether two names are one, large and small letters being equal.
+func SameName(a, b string) bool { return bytes.Equal(fold(nil, []byte(a)), fold(nil, []byte(b))) }
 
 // Tag returns the tag as which id is seen: itself, or the one it was merged into. False if it is gone or
 // unknown.
@@ -289,7 +336,7 @@ func (m *Marks) Same(t Tag) (out []record.TagID) {
 	return out
 }
 
-// On calls fn for every entry and every content that a tag was put on, in no order. Entries that have
+// On calls a function for every entry and every content that a tag was put on, in no order. Entries that have
 // left their location, and contents that nobody has any more, are among them.
 func (m *Marks) On(tag record.TagID, entry func(feed.ID, record.EntryID), content func(record.Hash)) {
 	i, ok := m.index[tag]
@@ -308,6 +355,21 @@ func (m *Marks) On(tag record.TagID, entry func(feed.ID, record.EntryID), conten
 			content(h)
 		}
 	}
+}
+
+// Of returns what was put on one entry or content itself.
+func (m *Marks) Of(e record.Entity) (tags []Tag, note string) {
+	var k mark
+	if e.Kind == record.ContentEntity {
+		k = m.contents[record.Hash([]byte(e.ID))]
+	} else {
+		at, entry := splitEntryID(e.ID)
+		k = m.entries[at][entry]
+	}
+	for _, i := range k.tags {
+		tags = append(tags, m.tags[i])
+	}
+	return tags, k.note
 }
 
 // In returns the marks of one location, by its feed.

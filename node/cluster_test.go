@@ -56,21 +56,33 @@ var ports sync.Map
 // start opens and runs the node of a home folder, on loopback.
 func start(tb testing.TB, home, name string) *running {
 	tb.Helper()
-	return startOn(tb, home, name, store.Open)
+	return startAs(tb, Config{Home: home, Name: name})
 }
 
 // startOn is start with a store that is opened by open.
 func startOn(tb testing.TB, home, name string, open func(string, store.Config) (*store.Store, error)) *running {
 	tb.Helper()
+	return startAs(tb, Config{Home: home, Name: name, openStore: open})
+}
+
+// startBy is start for a device whose wall clock shows what now returns.
+func startBy(tb testing.TB, home, name string, now func() time.Time) *running {
+	tb.Helper()
+	return startAs(tb, Config{Home: home, Name: name, Now: now})
+}
+
+func startAs(tb testing.TB, cfg Config) *running {
+	tb.Helper()
 	addr := loopback()[0]
-	if at, ok := ports.Load(home); ok { // where others remember it
+	if at, ok := ports.Load(cfg.Home); ok { // where others remember it
 		addr = at.(multiaddr.Multiaddr)
 	}
-	n, err := Open(Config{Home: home, Name: name, Version: "test", Listen: []multiaddr.Multiaddr{addr}, openStore: open})
+	cfg.Version, cfg.Listen = "test", []multiaddr.Multiaddr{addr}
+	n, err := Open(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ports.Store(home, n.host.Addrs()[0])
+	ports.Store(cfg.Home, n.host.Addrs()[0])
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Node: n, tb: tb, ended: make(chan error, 1)}
 	go func() { r.ended <- n.Run(ctx) }()
@@ -83,10 +95,10 @@ func startOn(tb testing.TB, home, name string, open func(string, store.Config) (
 		stopped = true
 		cancel()
 		if err := <-r.ended; err != nil {
-			tb.Errorf("%s ended with %v", name, err)
+			tb.Errorf("%s ended with %v", cfg.Name, err)
 		}
 		if err := n.Close(); err != nil {
-			tb.Errorf("%s closed with %v", name, err)
+			tb.Errorf("%s closed with %v", cfg.Name, err)
 		}
 	}
 	tb.Cleanup(r.stop)

@@ -56,6 +56,10 @@ func (n *Node) List(_ context.Context, q ListQuery) (Listing, error) {
 			return Listing{}, err
 		}
 	}
+	m, err := n.catalog.Marks()
+	if err != nil {
+		return Listing{}, err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := Listing{Now: start, Device: q.Device, DeviceName: n.nameOf(d), Online: n.online(d), Path: at.Path, Entries: []Entry{}}
@@ -64,7 +68,9 @@ func (n *Node) List(_ context.Context, q ListQuery) (Listing, error) {
 		items, out.More = items[:limit], true
 	}
 	for _, it := range items {
-		out.Entries = append(out.Entries, n.entry(it))
+		e := n.entry(it)
+		e.Tags = tagsShown(m, it)
+		out.Entries = append(out.Entries, e)
 	}
 	return out, nil
 }

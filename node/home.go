@@ -108,7 +108,7 @@ func syncDir(dir string) error {
 
 // clock returns the device's clock, which keeps its bound in a file of its own: it is asked for stamps
 // inside the store's transactions.
-func (h home) clock() (*hlc.Clock, error) {
+func (h home) clock(wall func() time.Time) (*hlc.Clock, error) {
 	var floor hlc.Stamp
 	b, err := os.ReadFile(h.path("clock"))
 	switch {
@@ -120,7 +120,7 @@ func (h home) clock() (*hlc.Clock, error) {
 			return nil, fmt.Errorf("%w: %s: %w", errDamaged, h.path("clock"), err)
 		}
 	}
-	return hlc.NewClock(time.Now, floor, func(bound hlc.Stamp) error {
+	return hlc.NewClock(wall, floor, func(bound hlc.Stamp) error {
 		return h.write("clock", []byte(bound.String()+"\n"))
 	}), nil
 }

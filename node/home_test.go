@@ -86,7 +86,7 @@ func TestHome(t *testing.T) {
 // A write that is cut leaves the old file; the clock's bound holds across restarts.
 func TestHomeClock(t *testing.T) {
 	h := home(t.TempDir())
-	c, err := h.clock()
+	c, err := h.clock(time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestHomeClock(t *testing.T) {
 	if err := c.Observe(hlc.At(time.Now().Add(4 * time.Minute))); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = h.clock(); err != nil {
+	if c, err = h.clock(time.Now); err != nil {
 		t.Fatal(err)
 	}
 	if next, err := c.Now(); err != nil || next <= first || next.Time().Before(time.Now().Add(3*time.Minute)) {

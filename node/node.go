@@ -38,6 +38,7 @@ type Config struct {
 	Rescan  time.Duration         // between two full scans of a location; 0 means an hour
 	Version string                // of the program
 	Log     *slog.Logger          // nil discards
+	Now     func() time.Time      // nil: time.Now; the wall clock that other devices see: of stamps and of measurements
 
 	openStore func(dir string, cfg store.Config) (*store.Store, error) // nil: store.Open
 }
@@ -76,6 +77,7 @@ type Node struct {
 	ending sync.Once
 	asked  chan struct{} // closed once this device may write its own feeds: at once, unless the store was rolled back
 
+	editing    sync.Mutex // held from the look at tags and notes until they are changed; taken before mu
 	refreshing sync.Mutex // held while registers are read and what they say is put in place; taken before mu
 	deciding   sync.Mutex // held from a decision on the state until it is told; taken before mu
 

@@ -36,6 +36,9 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.openStore == nil {
 		cfg.openStore = store.Open
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
@@ -140,7 +143,7 @@ func (n *Node) openStore() (err error) {
 		return err
 	}
 	n.store, err = n.cfg.openStore(n.home.path("store"), store.Config{
-		Device: n.self, Library: n.lib.id, Boot: n.boot, Marker: n.marker, Metrics: n.metrics, Log: n.log,
+		Device: n.self, Library: n.lib.id, Boot: n.boot, Marker: n.marker, Metrics: n.metrics, Log: n.log, Now: n.cfg.Now,
 		Sign:  func(h feed.Head) feed.Head { return h.Sign(n.key) },
 		Clock: func() (hlc.Stamp, error) { return n.clock.Now() },
 		Observe: func(s hlc.Stamp) {
@@ -152,7 +155,7 @@ func (n *Node) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	if n.clock, err = n.home.clock(); err != nil {
+	if n.clock, err = n.home.clock(n.cfg.Now); err != nil {
 		return err
 	}
 	return n.loadStuck()

@@ -158,7 +158,7 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 	ours := n.hello(protocol.NewSessionID())
 	stop := conn.Bind(ctx)
 	defer stop()
-	g, err := protocol.Greet(conn, ours, time.Now)
+	g, err := protocol.Greet(conn, ours, n.cfg.Now)
 	if err != nil {
 		conn.End(err)
 		n.dialFailed(ctx, p, now, err)

@@ -22,10 +22,11 @@ const (
 	CodeInviteWrong   Code = "invite_wrong"
 	CodeInviteUsed    Code = "invite_used"
 	CodeInviteExpired Code = "invite_expired"
-	// CodeNotFound and the two after it: what was named is unknown.
+	// CodeNotFound and the three after it: what was named is unknown.
 	CodeNotFound        Code = "not_found" // a path
 	CodeUnknownDevice   Code = "unknown_device"
 	CodeUnknownLocation Code = "unknown_location"
+	CodeUnknownTag      Code = "unknown_tag"
 	// CodeAlreadyRunning and those up to CodeConflict: the state forbids it.
 	CodeAlreadyRunning Code = "already_running" // another process has this home; Details: pid, started
 	CodeHomeUnsafe     Code = "home_unsafe"     // open to others, a symlink, or of another user
@@ -35,6 +36,7 @@ const (
 	CodeNotFolder      Code = "not_a_folder"
 	CodeFolderOverlap  Code = "folder_overlaps" // inside another location, or around it
 	CodeOtherLibrary   Code = "other_library"   // this device already belongs to a library with content
+	CodeClock          Code = "clock"           // this device's clock cannot be right
 	CodeConflict       Code = "conflict"        // any other state that forbids it
 	CodeUnreachable    Code = "unreachable"     // Details: []AddressResult
 	CodeIntegrity      Code = "integrity"       // a digest or the store is wrong
@@ -56,6 +58,7 @@ var codes = map[Code]struct{ exit, status int }{
 	CodeNotFound:        {5, http.StatusNotFound},
 	CodeUnknownDevice:   {5, http.StatusNotFound},
 	CodeUnknownLocation: {5, http.StatusNotFound},
+	CodeUnknownTag:      {5, http.StatusNotFound},
 	CodeFolderMissing:   {5, http.StatusNotFound},
 	CodeAlreadyRunning:  {7, http.StatusConflict},
 	CodeHomeUnsafe:      {7, http.StatusConflict},
@@ -64,6 +67,7 @@ var codes = map[Code]struct{ exit, status int }{
 	CodeNotFolder:       {2, http.StatusBadRequest},
 	CodeFolderOverlap:   {7, http.StatusConflict},
 	CodeOtherLibrary:    {7, http.StatusConflict},
+	CodeClock:           {7, http.StatusConflict},
 	CodeConflict:        {7, http.StatusConflict},
 	CodeUnreachable:     {8, http.StatusBadGateway},
 	CodeIntegrity:       {9, http.StatusInternalServerError},

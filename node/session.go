@@ -56,7 +56,7 @@ func (n *Node) hello(id protocol.SessionID) protocol.Hello {
 
 // answer is the responder's side of a session.
 func (n *Node) answer(ctx context.Context, conn *protocol.Conn) error {
-	g, err := protocol.Answer(conn, n.hello(protocol.SessionID{}), time.Now)
+	g, err := protocol.Answer(conn, n.hello(protocol.SessionID{}), n.cfg.Now)
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,11 @@ func (n *Node) listen(s *session) error {
 		n.metrics.LastSeen(s.peer.Short(), arrived)
 		switch m := m.(type) {
 		case *protocol.Ping:
-			if err := s.say(m.Pong(arrived, time.Now())); err != nil {
+			if err := s.say(m.Pong(n.cfg.Now(), n.cfg.Now())); err != nil {
 				return err
 			}
 		case *protocol.Pong:
-			n.noteClock(s, m.Clock(arrived), arrived)
+			n.noteClock(s, m.Clock(n.cfg.Now()), arrived)
 		case *protocol.Heads:
 			if err := n.hear(s, m); err != nil {
 				return err
@@ -169,7 +169,7 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 		gather <-chan time.Time
 	)
 	if s.initiator != n.self { // whoever dialed has measured in the greeting
-		if err := s.say(&protocol.Ping{T1: time.Now().UnixNano()}); err != nil {
+		if err := s.say(&protocol.Ping{T1: n.cfg.Now().UnixNano()}); err != nil {
 			return err
 		}
 	}
@@ -182,7 +182,7 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 		}
 		select {
 		case <-ping.C:
-			if err := s.say(&protocol.Ping{T1: time.Now().UnixNano()}); err != nil {
+			if err := s.say(&protocol.Ping{T1: n.cfg.Now().UnixNano()}); err != nil {
 				return err
 			}
 		case <-all.C:

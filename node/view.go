@@ -158,6 +158,7 @@ type Entry struct {
 	Mode       uint32    `json:"mode"`
 	Modified   time.Time `json:"modified,omitzero"`
 	Hash       string    `json:"hash,omitempty"` // hex of record.Hash; empty: not known
+	Tags       []string  `json:"tags,omitempty"` // names of those it shows
 }
 
 // ListQuery asks for what lies directly in a folder. Path is absolute on the device.

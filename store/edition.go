@@ -12,14 +12,15 @@ import (
 type Edition struct {
 	kinds []record.EntityKind
 	sum   uint64
+	at    time.Time // by the wall clock, which may step back
 	until time.Time // when a register that lies in the future will be believed; zero: there is none
 }
 
 // Winners calls fn with the winner of each field of each entity of some kinds, kind by kind in order of
 // their keys. What it saw is told by the Edition it returns.
 func (s *Store) Winners(fn func(record.Register) error, kinds ...record.EntityKind) (Edition, error) {
-	e := Edition{kinds: kinds, sum: s.changesOf(kinds)} // before the first is read
-	now := s.cfg.Now()
+	now := s.cfg.Now().Round(0)
+	e := Edition{kinds: kinds, sum: s.changesOf(kinds), at: now} // before the first is read
 	for _, kind := range kinds {
 		err := s.registers([]byte{byte(kind)}, func(same []record.Register) error {
 			for _, r := range same {
@@ -51,7 +52,8 @@ func believed(s hlc.Stamp) time.Time {
 
 // Current reports whether Winners would see today what it saw when it returned e.
 func (s *Store) Current(e Edition) bool {
-	return len(e.kinds) > 0 && e.sum == s.changesOf(e.kinds) && (e.until.IsZero() || s.cfg.Now().Before(e.until))
+	now := s.cfg.Now().Round(0)
+	return len(e.kinds) > 0 && e.sum == s.changesOf(e.kinds) && !now.Before(e.at) && (e.until.IsZero() || now.Before(e.until))
 }
 
 // anyKind stands for every kind where a whole device feed went.

@@ -61,6 +61,8 @@ func TestEdition(t *testing.T) {
 	want("a stamp too early", "one", true)
 	now = now.Add(time.Millisecond)
 	want("its time has come", "onetwo", false)
+	now = start
+	want("the clock stepped back", "one", false)
 	if err := b.Drop(id); err != nil {
 		t.Fatal(err)
 	}

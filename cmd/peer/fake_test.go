@@ -170,7 +170,7 @@ func (f *fake) Rescan(ctx context.Context, id string, fn func(node.ScanProgress)
 func entries() []node.Entry {
 	return []node.Entry{
 		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "beach.jpg", Path: "/home/mia/Pictures/beach.jpg",
-			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-2, 0, 0)},
+			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-2, 0, 0), Tags: []string{"tax", hostile}},
 		{Device: nasID, DeviceName: "nas", Online: true, AsOf: noon, Kind: "dir", Name: "beach", Path: "/srv/photos/beach", Mode: 0o755},
 		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: hostile, Path: "/mnt/box/" + hostile, Size: 312_000,
 			Modified: noon.AddDate(-3, 0, 0), Mode: 0o600},

@@ -51,6 +51,16 @@ var shown = map[string]string{
 	"find":               "find beach",
 	"find-sorted":        "find beach 2019 --sort size --limit 2 --on nas",
 	"find-nothing":       "find nothing",
+	"tags":               "tag ls",
+	"tag-add":            "tag add family,#tax /a/one nas:/srv/two",
+	"tag-remove":         "tag remove family /a/one",
+	"tag-content":        "tag add family --content /a/one",
+	"tag-rename":         "tag rename kin family --merge",
+	"tag-delete":         "tag delete kin",
+	"note":               "note nas:/srv/two",
+	"note-content":       "note /a/content",
+	"note-none":          "note /a/none",
+	"note-set":           "note /a/one shot-from-the-boat",
 	"invite":             "invite --ttl 1h --uses 2",
 	"join":               "join " + goodAddr + "#k7f3-9qxe",
 	"sync-status":        "sync status",
@@ -118,7 +128,7 @@ func one(t *testing.T, text string) map[string]any {
 	if s, _ := doc["schema"].(string); !strings.HasPrefix(s, "peer.") || !strings.HasSuffix(s, "/v1") {
 		t.Errorf("schema %q", s)
 	}
-	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen", "events"} {
+	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen", "events", "tags", "written", "reached", "pending", "away"} {
 		if v, ok := doc[list]; ok && v == nil {
 			t.Errorf("%s is null", list)
 		}

@@ -106,14 +106,14 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 	for _, e := range all.Entries {
 		name := escape(e.Name) + kindSuffix(e)
 		if !long {
-			t.row(name)
+			t.row(tagged(e, name)...)
 			continue
 		}
 		modified := "-"
 		if !e.Modified.IsZero() {
 			modified = e.Modified.In(a.zone).Format("2006-01-02 15:04")
 		}
-		t.row(modeText(e), entrySize(e), modified, name)
+		t.row(tagged(e, modeText(e), entrySize(e), modified, name)...)
 	}
 	if err := a.write([]byte(a.render(t))); err != nil {
 		return err

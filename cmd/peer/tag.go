@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"peerdex/api"
+	"peerdex/node"
+)
+
+func (a *app) tagCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tag",
+		Short: "Put tags on files, on all devices",
+		Long: "Put tags on files and folders, of this device or any other. Every device may, and all come to show the\n" +
+			"same. A tag stays with its file through renames and moves; with --content it is on what the file\n" +
+			"holds, and shows wherever that lies.",
+		Example: "peer tag add family ~/Pictures/2019\n" +
+			"peer tag ls\n" +
+			"peer tag rename familly family",
+		Annotations: exits(2),
+		Args:        noSuchCommand,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.tagChangeCmd(false), a.tagChangeCmd(true), a.tagLsCmd(), a.tagRenameCmd(), a.tagDeleteCmd())
+	return cmd
+}
+
+// tagChangeCmd is `peer tag add` and `peer tag remove`.
+func (a *app) tagChangeCmd(remove bool) *cobra.Command {
+	req := node.TagRequest{Remove: remove}
+	cmd := &cobra.Command{
+		Use:   "add TAG[,TAG…] PATH…",
+		Short: "Put tags on files and folders",
+		Long: "Put tags on files and folders. A tag that there is not yet is made. Paths are of this device, or\n" +
+			"DEVICE:PATH.",
+		Example: "peer tag add family ~/Pictures/2019\n" +
+			"peer tag add family,2019 nas:/srv/photos/beach.jpg\n" +
+			"peer tag add keep --content ~/Documents/deed.pdf",
+		Annotations:       exits(2, 3, 5, 7),
+		Args:              arguments(2, -1),
+		ValidArgsFunction: a.completeTags,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Tags = strings.Split(args[0], ",")
+			for i, t := range req.Tags {
+				req.Tags[i] = strings.TrimPrefix(strings.TrimSpace(t), "#")
+			}
+			return a.edit(cmd, &req.Targets, args[1:], func(ctx context.Context, c *api.Client) (node.EditView, error) {
+				return c.ChangeTags(ctx, req)
+			}, func(v node.EditView) string { return tagsChanged(req, v) })
+		},
+	}
+	if remove {
+		cmd.Use, cmd.Short, cmd.Long = "remove TAG[,TAG…] PATH…", "Take tags away from files and folders", "Take tags away from files and folders."
+		cmd.Example = "peer tag remove family ~/Pictures/2019\n" +
+			"peer tag remove family,2019 nas:/srv/photos/beach.jpg\n" +
+			"peer tag remove keep --content ~/Documents/deed.pdf"
+	}
+	cmd.Flags().BoolVar(&req.Content, "content", false, "what the files hold, wherever it lies, instead of the files")
+	return cmd
+}
+
+// edit asks for an edit of what paths name, and prints what became of it.
+func (a *app) edit(cmd *cobra.Command, t *node.Targets, paths []string, ask func(context.Context, *api.Client) (node.EditView, error), say func(node.EditView) string) error {
+	if err := a.editTargets(t, paths); err != nil {
+		return err
+	}
+	return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+		v, err := ask(ctx, c)
+		if err != nil && api.AsProblem(err).Code == node.CodeNotFound && whole(t.Paths) {
+			v, err = ask(ctx, c)
+		}
+		if err != nil {
+			return err
+		}
+		return a.edited(v, say(v))
+	})
+}
+
+// editTargets reads paths as ls does.
+func (a *app) editTargets(t *node.Targets, paths []string) error {
+	t.Paths = nil
+	for _, arg := range paths {
+		device, path, err := a.lsTarget(arg, "")
+		if err != nil {
+			return err
+		}
+		t.Paths = append(t.Paths, node.PathRef{Device: device, Path: path})
+	}
+	return nil
+}
+
+// whole puts paths of this device without symbolic links in place of those that lead through one: a location is
+// known by such a path. It reports whether there were any.
+func whole(paths []node.PathRef) (changed bool) {
+	for i, p := range paths {
+		if dir, ok := resolved(p.Device, filepath.Dir(p.Path)); ok { // the last may be a link itself
+			paths[i].Path, changed = filepath.Join(dir, filepath.Base(p.Path)), true
+		}
+	}
+	return changed
+}
+
+// edited prints the outcome of an edit: what changed, and who has it.
+func (a *app) edited(v node.EditView, what string) error {
+	if a.json {
+		return a.document(api.SchemaEdit, v)
+	}
+	var parts []string
+	if v.Changed > 0 || len(v.Written) > 0 {
+		if len(v.Reached) > 0 {
+			parts = append(parts, "Reached "+nameList(v.Reached)+".")
+		}
+		if len(v.Pending) > 0 {
+			parts = append(parts, nameList(v.Pending)+" will have it soon.")
+		}
+		if len(v.Away) > 0 {
+			parts = append(parts, nameList(v.Away)+" will learn when "+isBack(len(v.Away))+".")
+		}
+	}
+	return a.print("%s\n", strings.Join(append([]string{what}, parts...), " "))
+}
+
+func isBack(n int) string {
+	if n == 1 {
+		return "it returns"
+	}
+	return "they return"
+}
+
+func nameList(list []string) string {
+	out := make([]string, len(list))
+	for i, n := range list {
+		out[i] = escape(n)
+	}
+	return strings.Join(out, ", ")
+}
+
+// tagNames writes tags as people see them: #family #2019.
+func tagNames(list []string) string {
+	out := make([]string, len(list))
+	for i, n := range list {
+		out[i] = "#" + escape(n)
+	}
+	return strings.Join(out, " ")
+}
+
+// tagged puts the tags that an entry shows behind the cells of its row.
+func tagged(e node.Entry, cells ...string) []string {
+	if len(e.Tags) == 0 {
+		return cells
+	}
+	return append(cells, tagNames(e.Tags))
+}
+
+func tagsOf(v node.EditView) string {
+	var list []string
+	for _, t := range v.Tags {
+		list = append(list, t.Name)
+	}
+	return tagNames(list)
+}
+
+func tagsChanged(req node.TagRequest, v node.EditView) string {
+	one, many := "file", "files"
+	if req.Content {
+		one, many = "content", "contents"
+	}
+	did, had := "tagged", "had it already"
+	if req.Remove {
+		did, had = "no longer tagged", "had it not"
+	}
+	line := fmt.Sprintf("%s %s %s", plural(v.Changed, one, many), did, tagsOf(v))
+	if same := v.Targets - v.Changed; same > 0 {
+		line += fmt.Sprintf(" (%s %s)", count(same), had)
+	}
+	line += "."
+	if v.Still > 0 {
+		line += fmt.Sprintf(" %s still: it is on the content, and goes with --content.", plural(v.Still, "shows it", "show it"))
+	}
+	return line
+}
+
+func (a *app) tagLsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls",
+		Short: "List the tags, and how many files show each",
+		Example: "peer tag ls           names, ids, and how many files and folders show each\n" +
+			"peer tag ls --wide    without shortening\n" +
+			"peer tag ls --json    for scripts",
+		Annotations: exits(2, 3),
+		Args:        arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				tags, err := c.Tags(ctx, true)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.document(api.SchemaTags, struct {
+						Tags []node.TagView `json:"tags"`
+					}{tags})
+				}
+				return a.write([]byte(a.tagsText(tags)))
+			})
+		},
+	}
+}
+
+// tagDigits is how many digits of an id are shown; the daemon takes so few.
+const tagDigits = 8
+
+func (a *app) tagsText(tags []node.TagView) string {
+	t := &table{right: map[int]bool{2: true}, shrink: 0}
+	t.row("TAG", "ID", "FILES", "")
+	for _, tag := range tags {
+		kind := ""
+		if tag.BuiltIn {
+			kind = "built in"
+		}
+		t.row(tagNames([]string{tag.Name}), tag.ID[:min(tagDigits, len(tag.ID))], count(tag.Entries), kind)
+	}
+	return a.render(t)
+}
+
+func (a *app) tagRenameCmd() *cobra.Command {
+	var req node.RenameRequest
+	cmd := &cobra.Command{
+		Use:   "rename TAG NAME",
+		Short: "Call a tag something else, or make one of two",
+		Long: "Call a tag something else, on every device. With --merge NAME is another tag, or its id, and what\n" +
+			"has TAG has that one from now on.",
+		Example: "peer tag rename familly family\n" +
+			"peer tag rename kin family --merge\n" +
+			"peer tag rename 9f3c12ab 77aa01ce --merge",
+		Annotations:       exits(2, 3, 5, 7),
+		Args:              arguments(2, 2),
+		ValidArgsFunction: a.completeTags,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Tag, req.To = strings.TrimPrefix(args[0], "#"), strings.TrimPrefix(args[1], "#")
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.RenameTag(ctx, req)
+				if err != nil {
+					return err
+				}
+				return a.edited(v, fmt.Sprintf("#%s is %s now.", escape(req.Tag), tagsOf(v)))
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&req.Merge, "merge", false, "NAME is a tag already: make one of both")
+	return cmd
+}
+
+func (a *app) tagDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete TAG",
+		Short: "Make an end of a tag, on every device",
+		Long:  "Make an end of a tag, on every device: what has it has it no more. There is no way back.",
+		Example: "peer tag delete familly\n" +
+			"peer tag delete 9f3c12ab    by its id, where two have one name\n" +
+			"peer tag remove family ~/Pictures/2019    only takes it away there",
+		Annotations:       exits(2, 3, 5, 7),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: a.completeTags,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := strings.TrimPrefix(args[0], "#")
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.DeleteTag(ctx, name)
+				if err != nil {
+					return err
+				}
+				return a.edited(v, fmt.Sprintf("#%s is gone.", escape(name)))
+			})
+		},
+	}
+}
+
+// completeTags offers tags for the first argument; after it come paths, which the shell finds itself.
+func (a *app) completeTags(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	before, last := "", typed
+	if i := strings.LastIndexByte(typed, ','); i >= 0 {
+		before, last = typed[:i+1], typed[i+1:]
+	}
+	return a.offer(cmd, func(ctx context.Context, c *api.Client) (out []string, err error) {
+		tags, err := c.Tags(ctx, false)
+		for _, t := range tags {
+			if strings.HasPrefix(t.Name, last) && !slices.Contains(out, before+t.Name) {
+				out = append(out, before+t.Name)
+			}
+		}
+		return out, err
+	})
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"peerdex/node"
+)
+
+func (f *fake) Tags(context.Context, bool) ([]node.TagView, error) {
+	return []node.TagView{
+		{ID: strings.Repeat("9f3c12ab", 4), Name: "family", Entries: 1204},
+		{ID: strings.Repeat("77aa01ce", 4), Name: hostile, Entries: 1},
+		{ID: strings.Repeat("27d589a1", 4), Name: "later", BuiltIn: true},
+	}, nil
+}
+
+func missing(paths []node.PathRef) error {
+	for _, p := range paths {
+		if p.Path == "/missing" {
+			return &node.Problem{Code: node.CodeNotFound, Message: "nothing is catalogued at \"/missing\"", Cause: "it is not", Try: "peer locations"}
+		}
+	}
+	return nil
+}
+
+func (f *fake) ChangeTags(_ context.Context, req node.TagRequest) (node.EditView, error) {
+	if err := missing(req.Paths); err != nil {
+		return node.EditView{}, err
+	}
+	if err := f.did(fmt.Sprint("tags ", req)); err != nil {
+		return node.EditView{}, err
+	}
+	tags, _ := f.Tags(context.Background(), false)
+	v := node.EditView{Now: noon, Targets: 1204, Changed: 1204, Tags: tags[:2], Reached: []string{"laptop", "nas"}, Away: []string{hostile},
+		Written: []node.WrittenView{{Entity: "entry 00", Field: "tag/00", Stamp: "0000000000000001"}}}
+	switch {
+	case req.Remove:
+		v.Changed, v.Still = 0, 2
+		v.Written = nil
+	case req.Content:
+		v.Targets, v.Changed, v.Away, v.Pending = 3, 1, nil, []string{"nas"}
+	}
+	return v, nil
+}
+
+func (f *fake) RenameTag(_ context.Context, req node.RenameRequest) (node.EditView, error) {
+	tags, _ := f.Tags(context.Background(), false)
+	return node.EditView{Now: noon, Tags: tags[1:2], Written: make([]node.WrittenView, 1), Away: []string{"nas", "attic"}}, f.did(fmt.Sprint("rename ", req))
+}
+
+func (f *fake) DeleteTag(_ context.Context, tag string) (node.EditView, error) {
+	return node.EditView{Now: noon, Written: make([]node.WrittenView, 1)}, f.did("delete " + tag)
+}
+
+func (f *fake) SetNote(_ context.Context, req node.NoteRequest) (node.EditView, error) {
+	return node.EditView{Now: noon, Targets: 1, Changed: 1, Written: make([]node.WrittenView, 1)}, f.did(fmt.Sprintf("note %v", req))
+}
+
+func (f *fake) Note(_ context.Context, p node.PathRef) (node.NoteView, error) {
+	tags, _ := f.Tags(context.Background(), false)
+	v := node.NoteView{Now: noon, Device: laptopID, Path: p.Path, Tags: tags[:2]}
+	switch {
+	case strings.HasSuffix(p.Path, "content"):
+		v.Content = "on the content"
+	case !strings.HasSuffix(p.Path, "none"):
+		v.Note = "two lines\n" + hostile
+	}
+	return v, missing([]node.PathRef{p})
+}
+
+// Paths, tags and text reach the daemon as they were meant: names of devices as ids, relative paths whole, tags
+// without their sign, stdin without its last newline.
+func TestEditRequests(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.WriteFile("one", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"tag add #a,b one nas:two":   fmt.Sprint("tags ", node.TagRequest{Tags: []string{"a", "b"}, Targets: node.Targets{Paths: []node.PathRef{{Path: dir + "/one"}, {Device: nasID, Path: "two"}}}}),
+		"tag remove a --content one": fmt.Sprint("tags ", node.TagRequest{Tags: []string{"a"}, Remove: true, Targets: node.Targets{Content: true, Paths: []node.PathRef{{Path: dir + "/one"}}}}),
+		"tag rename #a #b --merge":   fmt.Sprint("rename ", node.RenameRequest{Tag: "a", To: "b", Merge: true}),
+		"tag delete #a":              "delete a",
+		"note one -":                 fmt.Sprint("note ", node.NoteRequest{Text: "from\nstdin", Targets: node.Targets{Paths: []node.PathRef{{Path: dir + "/one"}}}}),
+	} {
+		b := newBench(t)
+		b.in = "from\nstdin\n"
+		if code, _, stderr := b.run(strings.Fields(line)...); code != 0 || b.fake.log() != want {
+			t.Errorf("peer %s: exit %d, %s, asked\n%s, want\n%s", line, code, stderr, b.fake.log(), want)
+		}
+	}
+}
+
+// Tags complete for the first argument, after a comma too, and never with a name that a shell would take apart.
+func TestCompleteTags(t *testing.T) {
+	for line, want := range map[string][]string{
+		"tag add fa": {"family"}, "tag remove x,l": {"x,later"}, "tag rename f": {"family"}, "tag delete ": {"family", "later"}, "tag add a": nil,
+	} {
+		b := newBench(t)
+		args := strings.Split("__complete "+line, " ")
+		_, out, _ := b.run(args...)
+		var got []string
+		for l := range strings.Lines(out) {
+			if l = strings.TrimSpace(l); l != "" && !strings.HasPrefix(l, ":") {
+				got = append(got, l)
+			}
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%q completes to %q, want %q", line, got, want)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"peerdex/catalog"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// maxTargets bounds what one edit is about: each takes a record in this device's feed for good.
+const maxTargets = 200_000
+
+// reachWait is how long an edit waits until connected devices have it: much longer than a push takes.
+const reachWait = 2 * time.Second
+
+// mayEdit blocks until shared edits may be made, or says why they may not. A device whose clock is far off
+// must not make any: its edits would win over later ones of others, or be believed by nobody.
+func (n *Node) mayEdit(ctx context.Context) error {
+	if err := n.awaitAsked(ctx); err != nil {
+		return err
+	}
+	if n.store.Frozen() {
+		return spaceProblem(store.ErrFrozen)
+	}
+	if err := n.store.Room(); err != nil {
+		return spaceProblem(err)
+	}
+	if off, bad := implausible(n.clockOffsets()); bad {
+		return &Problem{Code: CodeClock, Message: "nothing can be edited: this device's clock is wrong",
+			Cause: fmt.Sprintf("it is %v %s those of the devices connected now; at most %v are allowed", off.Abs().Round(time.Second), sideOf(off), hlc.MaxDrift),
+			Try:   "timedatectl set-ntp true, or set the clock by hand"}
+	}
+	return nil
+}
+
+// clockOffsets returns how far the clocks of connected devices are ahead of this one's.
+func (n *Node) clockOffsets() (out []time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.session != nil && p.rtt > 0 {
+			out = append(out, p.offset)
+		}
+	}
+	return out
+}
+
+// implausible reports whether the median of offsets of others' clocks is farther off than hlc.MaxDrift. Of two
+// in the middle the one counts that is nearer to zero.
+func implausible(offsets []time.Duration) (median time.Duration, bad bool) {
+	if len(offsets) == 0 {
+		return 0, false
+	}
+	offsets = slices.Sorted(slices.Values(offsets))
+	median = offsets[len(offsets)/2]
+	if other := offsets[(len(offsets)-1)/2]; other.Abs() < median.Abs() {
+		median = other
+	}
+	return median, median.Abs() > hlc.MaxDrift
+}
+
+func sideOf(offset time.Duration) string {
+	if offset > 0 {
+		return "behind"
+	}
+	return "ahead of"
+}
+
+// target is one thing that an edit is about.
+type target struct {
+	entity record.Entity
+	at     feed.ID
+	entry  record.EntryID
+	hash   record.Hash
+}
+
+// resolve finds what an edit is about: every one of them, each once.
+func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error) {
+	if len(t.Paths) == 0 {
+		return nil, &Problem{Code: CodeUsage, Message: "nothing is named to edit", Cause: "a path is needed", Try: "peer ls"}
+	}
+	if len(t.Paths) > maxTargets {
+		return nil, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%d files are too many for one edit", len(t.Paths)),
+			Cause: fmt.Sprintf("at most %d are edited at once", maxTargets), Try: "name fewer of them"}
+	}
+	seen := map[record.Entity]bool{}
+	for _, p := range t.Paths {
+		it, err := n.resolvePath(p)
+		if err != nil {
+			return nil, err
+		}
+		one, err := n.targetOf(ctx, it, t.Content)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[one.entity] {
+			seen[one.entity] = true
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+func (n *Node) resolvePath(p PathRef) (catalog.Item, error) {
+	d := n.self
+	if p.Device != "" {
+		var err error
+		if d, err = deviceOf(p.Device); err != nil {
+			return catalog.Item{}, err
+		}
+	}
+	it, err := n.catalog.Resolve(d, p.Path)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return it, &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is catalogued at %q", p.Path),
+			Cause: "no location of the device holds that path", Try: "peer locations"}
+	}
+	return it, err
+}
+
+// targetOf returns what of an item is edited: the entry, or its content.
+func (n *Node) targetOf(_ context.Context, it catalog.Item, content bool) (target, error) {
+	t := target{at: it.Location.Feed(), entry: it.File.ID, hash: it.File.Hash}
+	if t.entry == (record.EntryID{}) {
+		return t, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q is a location as a whole", it.Path),
+			Cause: "tags and notes are put on the files and folders in it", Try: "peer ls " + it.Path}
+	}
+	if !content {
+		t.entity = record.Entry(t.at.Device, t.at.Location, t.entry)
+		return t, nil
+	}
+	if it.File.Kind != record.Regular {
+		return t, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q has no content to edit", it.Path),
+			Cause: fmt.Sprintf("it is a %v, and only a file has one", it.File.Kind), Try: "leave out --content"}
+	}
+	if t.hash.IsZero() {
+		return t, &Problem{Code: CodeConflict, Message: fmt.Sprintf("the content of %q is not known", it.Path),
+			Cause: "its device has not read it", Try: "leave out --content"}
+	}
+	t.entity = record.Content(t.hash)
+	return t, nil
+}
+
+// commit writes registers, makes them durable, counts them, and waits a while until connected devices have
+// them. n.editing is held by whoever decided what to write.
+func (n *Node) commit(regs []record.Register, outcomes map[string]int) (EditView, error) {
+	v := EditView{Now: time.Now(), Written: []WrittenView{}, Reached: []string{}, Pending: []string{}, Away: []string{}}
+	out, err := n.store.Edit(regs)
+	models, whole := map[string]int{}, map[record.Entity]bool{}
+	for _, reg := range out.Written {
+		models[reg.Model()]++
+		if reg.Entity.Kind != record.TagEntity {
+			whole[reg.Entity] = true
+		}
+		if len(v.Written) < maxWritten {
+			v.Written = append(v.Written, WrittenView{Entity: reg.Entity.String(), Field: reg.Field, Stamp: reg.Stamp.String()})
+		}
+	}
+	v.Changed = uint64(len(whole))
+	if len(out.Written) > 0 {
+		n.events.AddBatch(eventlog.Tally{Type: eventlog.TagsChanged{}.Type(), Models: models, Outcomes: outcomes})
+		n.countConflicts(out.Conflicts)
+		for _, d := range conflictEvents(out.Conflicts) {
+			n.events.Add(d)
+		}
+	}
+	if err != nil {
+		return v, n.editProblem(err)
+	}
+	return v, n.store.Sync()
+}
+
+func (n *Node) editProblem(err error) error {
+	if errors.Is(err, store.ErrAhead) {
+		return &Problem{Code: CodeClock, Message: "nothing can be edited: this device's clock was ahead",
+			Cause: fmt.Sprintf("it was %v later than it is now, and what is edited now would be believed by nobody until then", n.clock.Drift().Round(time.Second)),
+			Try:   "set the clock if it is wrong now; else wait, or edit on another device"}
+	}
+	return spaceProblem(err)
+}
+
+// awaitReach waits until every connected device holds this device's feed as it is now, and tells who does.
+func (n *Node) awaitReach(ctx context.Context, v *EditView) {
+	st, _ := n.store.State(feed.ID{Device: n.self})
+	if st.Settled == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	defer cancel()
+	for n.sortReach(*st.Settled, v); len(v.Pending) > 0 && wait(ctx, progressTick/10); {
+		n.sortReach(*st.Settled, v)
+	}
+}
+
+// sortReach sorts the other devices by whether they hold a head of this device's feed.
+func (n *Node) sortReach(h feed.Head, v *EditView) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	v.Reached, v.Pending, v.Away = []string{}, []string{}, []string{}
+	for d, p := range n.peers {
+		if n.set.Role(d) == 0 {
+			continue
+		}
+		at := uint64(0)
+		if info := p.heads[h.Feed]; info.Settled != nil {
+			at = info.Settled.Seq
+		}
+		if p.session != nil {
+			if held, ok := p.session.sender.Held(h.Feed); ok {
+				at = max(at, held.Seq)
+			}
+		}
+		switch {
+		case at >= h.Seq:
+			v.Reached = append(v.Reached, n.nameOf(d))
+		case p.session != nil && !n.pausedFor(d):
+			v.Pending = append(v.Pending, n.nameOf(d))
+		default:
+			v.Away = append(v.Away, n.nameOf(d))
+		}
+	}
+	slices.Sort(v.Reached)
+	slices.Sort(v.Pending)
+	slices.Sort(v.Away)
+}
