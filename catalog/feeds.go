@@ -2,8 +2,9 @@
 // known of everybody's: ls, find, the path of an entry, the locations.
 //
 // An Indexer owns the location feeds of this device. It walks each folder, then watches it, and writes
-// what changed as records; it never writes, locks or opens for writing anything below an indexed folder
-// and never follows a symbolic link. A Catalog reads the feeds of all devices.
+// what changed as records. Later, and only where another file has the same size, it reads contents to hash
+// them. It never writes, locks or opens for writing anything below an indexed folder and never follows a
+// symbolic link. A Catalog reads the feeds of all devices.
 //
 // The catalogue is right after every pass in this sense: it equals what one walk of the folder would
 // have seen, no two live entries have one parent and name, not even between two commits, and whatever
