@@ -6,10 +6,14 @@ import (
 	"strings"
 	"sync"
 
+	"peerdex/feed"
 	"peerdex/hlc"
 	"peerdex/record"
 	"peerdex/store"
 )
+
+// fieldIgnore is a field of a location: its own ignore patterns, one a line.
+const fieldIgnore = "ignore"
 
 // Location is an indexed folder of some device.
 type Location struct {
@@ -24,6 +28,11 @@ type Location struct {
 	placed hlc.Stamp // of its path
 	ended  bool      // a register says that it exists no more
 }
+
+// Feed returns the feed that holds the location's entries.
+func (l Location) Feed() feed.ID { return feed.ID{Device: l.Owner, Location: l.ID} }
+
+func (l Location) entity() record.Entity { return record.Location(l.Owner, l.ID) }
 
 // Catalog answers what is known of the folders of all devices. Its methods read the store, and may be
 // called from any goroutine.

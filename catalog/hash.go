@@ -7,30 +7,6 @@ import (
 	"peerdex/record"
 )
 
-// Policy says which files of a location are read, to hash their contents. Names, sizes and times are
-// catalogued whatever it says.
-type Policy string
-
-const (
-	HashAuto Policy = "auto" // those whose size another file has too, on whatever device
-	HashAll  Policy = "all"
-	HashNone Policy = "none"
-)
-
-// Policies are all there are.
-var Policies = []Policy{HashAuto, HashAll, HashNone}
-
-// fieldHash is a field of a location: its policy. Without it the policy is HashAuto.
-const fieldHash = "hash"
-
-// policyOf reads a policy as a register holds it. One of a newer version reads nothing.
-func policyOf(value []byte) Policy {
-	if p := Policy(value); slices.Contains(Policies, p) {
-		return p
-	}
-	return HashNone
-}
-
 // candidate is an own file that is not empty, and whose content is not known.
 type candidate struct {
 	location record.LocationID
