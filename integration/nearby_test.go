@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"peerdex/api"
 	"peerdex/eventlog"
 )
 
-// onMulticast reports whether this machine is on a network that knows multicast, loopback aside.
+// onMulticast reports whether what this machine says to a network, loopback aside, comes back to it.
 func onMulticast(t *testing.T) bool {
 	t.Helper()
 	all, err := net.Interfaces()
@@ -22,9 +23,31 @@ func onMulticast(t *testing.T) bool {
 		addrs, err := i.Addrs()
 		return err == nil && i.Flags&net.FlagUp != 0 && i.Flags&net.FlagMulticast != 0 && slices.ContainsFunc(addrs, func(a net.Addr) bool {
 			p, err := netip.ParsePrefix(a.String())
-			return err == nil && p.Addr().Is4() && !p.Addr().IsLoopback()
+			return err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && echoes(i, p.Addr())
 		})
 	})
+}
+
+// echoes reports whether a datagram from ip to a group of an interface comes back.
+func echoes(i net.Interface, ip netip.Addr) bool {
+	hear, err := net.ListenMulticastUDP("udp4", &i, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251)})
+	if err != nil {
+		return false
+	}
+	defer hear.Close()
+	say, err := net.DialUDP("udp4", &net.UDPAddr{IP: ip.AsSlice()}, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: hear.LocalAddr().(*net.UDPAddr).Port})
+	if err != nil {
+		return false
+	}
+	defer say.Close()
+	_, err = say.Write([]byte("?"))
+	if err == nil {
+		err = hear.SetReadDeadline(time.Now().Add(5 * time.Second))
+	}
+	if err == nil {
+		_, err = hear.Read(make([]byte, 1))
+	}
+	return err == nil
 }
 
 // Two devices both come back on other ports: nobody but the local network can tell them where. A third that

@@ -187,3 +187,85 @@ func TestBothElsewhere(t *testing.T) {
 	a, c = start(t, homeA, "a"), start(t, homeC, "c")
 	await(t, "A and C are connected", func() bool { return connected(a, c)() && connected(c, a)() })
 }
+
+// A device joined by a name, which may stand for another address tomorrow: the name is kept as well.
+func TestJoinedByName(t *testing.T) {
+	a, b := start(t, filepath.Join(t.TempDir(), "a"), "a"), start(t, filepath.Join(t.TempDir(), "b"), "b")
+	req := a.invite(1)
+	for i := range req.Addrs {
+		req.Addrs[i] = strings.Replace(req.Addrs[i], "/ip4/127.0.0.1/", "/dns4/localhost/", 1)
+	}
+	if err := b.Join(t.Context(), req, func(JoinProgress) {}); err != nil {
+		t.Fatal(err)
+	}
+	at := a.host.Addrs()[0].String()
+	want := at + " " + strings.Replace(at, "/ip4/127.0.0.1/", "/dns4/localhost/", 1)
+	await(t, "both are remembered", func() bool {
+		good, err := b.reachedAt(a.self)
+		return err == nil && show(good) == want
+	})
+}
+
+// A device that gets another address says so in its own feed, and looks for the others at once, however long
+// it would have waited: they may be within reach now.
+func TestNewAddressOfOurOwn(t *testing.T) {
+	a, b, _, _, _ := pair(t)
+	b.stop()
+	await(t, "A notices", func() bool { return !connected(a, b)() })
+	later := time.Now().Add(time.Hour)
+	a.mu.Lock()
+	p := a.peers[b.self]
+	a.mu.Unlock()
+	await(t, "A waits long", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if p.link.state == LinkDisconnected {
+			p.link.retryAt = later
+		}
+		return p.link.retryAt.Equal(later)
+	})
+	s, ok := a.host.Network().(interface {
+		AddListenAddr(multiaddr.Multiaddr) error
+	})
+	if !ok {
+		t.Fatalf("network is a %T", a.host.Network())
+	}
+	if err := s.AddListenAddr(multiaddr.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "A dials again", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return !p.link.retryAt.Equal(later)
+	})
+	await(t, "A says where it listens", func() bool {
+		r, ok, err := a.store.Register(record.Device(a.self), record.FieldAddrs)
+		return err == nil && ok && strings.Count(string(r.Value), "\n") == 1 && strings.Contains(string(r.Value), "/quic-v1")
+	})
+}
+
+// Where a device was reached before is tried first, though left to itself libp2p prefers QUIC.
+func TestDialsTheKnownAddressFirst(t *testing.T) {
+	a, b := opened(t, "a"), opened(t, "b")
+	tcp := a.host.Addrs()[0]
+	if err := a.host.Network().Listen(multiaddr.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")); err != nil {
+		t.Fatal(err)
+	}
+	a.gater.Set([]record.DeviceID{b.self})
+	b.gater.Set([]record.DeviceID{a.self})
+	p := &peer{id: a.self, published: a.host.Network().ListenAddresses()}
+	for _, want := range []string{"quic-v1", "tcp"} {
+		_, err := b.reach(t.Context(), p)
+		conns := b.host.Network().ConnsToPeer(protocol.PeerID(a.self))
+		if len(conns) != 1 { // that A does not run, and so answers nothing, is no matter
+			t.Fatalf("%d connections, %v", len(conns), err)
+		}
+		if at := conns[0].RemoteMultiaddr().String(); !strings.Contains(at, "/"+want) {
+			t.Errorf("connected at %s, want %s", at, want)
+		}
+		if err := b.host.Network().ClosePeer(protocol.PeerID(a.self)); err != nil {
+			t.Fatal(err)
+		}
+		b.rememberAddr(a.self, tcp.String())
+	}
+}

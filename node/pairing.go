@@ -245,10 +245,12 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 	if err := n.move(w); err != nil {
 		return err
 	}
-	n.rememberAddr(j.Device, n.remoteAddr(j.Device))
-	if addrKind(j.Addr) == "name" { // which outlives the address it stands for now
-		n.rememberAddr(j.Device, j.Addr.String())
+	for _, a := range addrs {
+		if addrKind(a) == "name" { // which outlives the address it stands for now
+			n.rememberAddr(j.Device, a.String())
+		}
 	}
+	n.rememberAddr(j.Device, n.remoteAddr(j.Device))
 	n.mu.Lock()
 	if p := n.peers[j.Device]; p != nil {
 		p.published = append(p.published, addrs...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -121,20 +122,45 @@ func nearbyRun(t *testing.T, h host.Host) <-chan Sighting {
 	return seen
 }
 
+// echoes reports whether a datagram from ip to a group of an interface comes back.
+func echoes(i net.Interface, ip netip.Addr) bool {
+	hear, err := net.ListenMulticastUDP("udp4", &i, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251)})
+	if err != nil {
+		return false
+	}
+	defer hear.Close()
+	say, err := net.DialUDP("udp4", &net.UDPAddr{IP: ip.AsSlice()}, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: hear.LocalAddr().(*net.UDPAddr).Port})
+	if err != nil {
+		return false
+	}
+	defer say.Close()
+	_, err = say.Write([]byte("?"))
+	if err == nil {
+		err = hear.SetReadDeadline(time.Now().Add(5 * time.Second))
+	}
+	if err == nil {
+		_, err = hear.Read(make([]byte, 1))
+	}
+	return err == nil
+}
+
 // Two hosts of one network find each other, and again where one of them listens from then on.
 func TestFindNearby(t *testing.T) {
 	a, b := nearbyHost(t, mdnsKey), nearbyHost(t, otherKey)
-	if len(networksOf(announced(a)).interfaces) == 0 {
+	if on := networksOf(announced(a)); len(on.interfaces) == 0 || !echoes(on.interfaces[0], on.ips[0]) {
 		t.Skip("this machine is on no network that knows multicast")
 	}
 	seenByB := nearbyRun(t, b)
 	seenByA := nearbyRun(t, a)
-	sighted := func(seen <-chan Sighting, of host.Host, addr string) {
+	sighted := func(by host.Host, seen <-chan Sighting, of host.Host, addr string) {
 		t.Helper()
 		late := time.After(20 * time.Second)
 		for {
 			select {
 			case s := <-seen: // of others too, if there are any on this network
+				if PeerID(s.Device) == by.ID() {
+					t.Fatal("a host sees itself")
+				}
 				if PeerID(s.Device) == of.ID() && slices.Contains(texts(s.Addrs), addr) {
 					return
 				}
@@ -143,8 +169,8 @@ func TestFindNearby(t *testing.T) {
 			}
 		}
 	}
-	sighted(seenByB, a, announced(a)[0].String())
-	sighted(seenByA, b, announced(b)[0].String())
+	sighted(b, seenByB, a, announced(a)[0].String())
+	sighted(a, seenByA, b, announced(b)[0].String())
 	if err := listen(a, []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/0.0.0.0/udp/0/quic-v1")}, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +181,7 @@ func TestFindNearby(t *testing.T) {
 			t.Fatal("a does not know where it listens")
 		}
 	}
-	sighted(seenByB, a, announced(a)[1].String())
+	sighted(b, seenByB, a, announced(a)[1].String())
 }
 
 // Loopback is no network: nothing is announced there.
