@@ -99,7 +99,7 @@ func (b *bench) twoInStep(ctx context.Context, files int) (p pairing, err error)
 	if p.device, err = p.a.self(ctx); err != nil {
 		return p, err
 	}
-	if _, err := p.a.client.AddLocation(ctx, node.AddRequest{Path: p.folders[0]}, nil); err != nil {
+	if _, err := p.a.client.AddLocation(ctx, node.AddRequest{Path: p.folders[0], Hash: "none"}, nil); err != nil {
 		return p, err
 	}
 	return p, pair(ctx, p.a, p.z)
