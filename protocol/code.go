@@ -38,6 +38,8 @@ const (
 	CodeInviteUsed    Code = 0x114 // the invite was used up
 	CodeInviteExpired Code = 0x115 // the invite's time is over
 	CodePaused        Code = 0x116 // a person or policy paused the node
+	CodeNotApproved   Code = 0x117 // a person said no to a device that asked to join
+	CodeRevoked       Code = 0x118 // the device was put out of the library for good
 )
 
 // Reasons a Redeem function refuses an invite with. The first two share one code, so that the other side
@@ -79,6 +81,8 @@ var codes = []struct {
 	{CodeInviteUsed, "invite_used", "invite was used already", false, []error{ErrInviteUsed}},
 	{CodeInviteExpired, "invite_expired", "invite has expired", false, []error{ErrInviteExpired}},
 	{CodePaused, "paused", "paused", false, nil},
+	{CodeNotApproved, "not_approved", "a person said no", false, nil},
+	{CodeRevoked, "revoked", "put out of the library for good", false, nil},
 }
 
 // Label returns the code's name for metrics and events: one of a closed set, "other" for a number of a

@@ -286,3 +286,28 @@ func (p *PairWelcome) parse(b []byte) error {
 	}
 	return fill(p.MAC[:], m.Mac, "MAC")
 }
+
+func (p *PairRequest) append(b []byte) ([]byte, error) {
+	return marshal.MarshalAppend(b, &wirepb.PairRequest{Commitment: p.Commitment[:], Name: p.Name, Os: p.OS, AppVersion: p.AppVersion})
+}
+
+func (p *PairRequest) parse(b []byte) error {
+	var m wirepb.PairRequest
+	if err := parsePB(b, &m); err != nil {
+		return err
+	}
+	p.Name, p.OS, p.AppVersion = m.Name, m.Os, m.AppVersion
+	return fill(p.Commitment[:], m.Commitment, "commitment")
+}
+
+func (p *PairReveal) append(b []byte) ([]byte, error) {
+	return marshal.MarshalAppend(b, &wirepb.PairReveal{Nonce: p.Nonce[:]})
+}
+
+func (p *PairReveal) parse(b []byte) error {
+	var m wirepb.PairReveal
+	if err := parsePB(b, &m); err != nil {
+		return err
+	}
+	return fill(p.Nonce[:], m.Nonce, "nonce")
+}

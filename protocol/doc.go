@@ -81,6 +81,8 @@
 //	49 PairChallenge  control  nonce (16)
 //	50 PairProof      control  MAC (32), name, system and version of the joiner
 //	51 PairWelcome    control  MAC (32), library (32), root key (32), certificates, name, system and version
+//	52 PairRequest    control  commitment (32), name, system and version of the joiner
+//	53 PairReveal     control  nonce (16)
 //
 // Entries are a count up to 1,000, then of each: the distance of its seq from the one before (1 or more;
 // the first from 0), sized key (1 to 160 bytes), sized record (1 to 65,536 bytes). Key and record plus 15
@@ -132,6 +134,21 @@
 // invite_used and invite_expired are told only to who proved the secret. The joiner believes the welcome
 // only if its MAC is right and the library id is the SHA-256 of the root key.
 //
+// A joiner that knows an address and no secret asks, and a person decides:
+//
+//	joiner  -> PairRequest    commitment
+//	inviter -> PairChallenge  inviter's nonce
+//	joiner  -> PairReveal     joiner's nonce
+//	inviter -> PairWelcome    MAC zero, and the rest as above; or Refused
+//
+// The commitment is SHA-256("peerdex pair commitment 1\0" || joiner's id || inviter's id || joiner's nonce);
+// the inviter ends the stream as unauthorized if it is not. Both sides then show six decimal digits: the
+// first eight bytes of SHA-256("peerdex pair digits 1\0" || joiner's id || inviter's id || joiner's nonce ||
+// inviter's nonce), big-endian, modulo 1,000,000. The person at the inviter approves the request whose
+// digits the joiner shows. The address names the inviter's key, so the joiner knows whom it asks. It waits
+// up to 11 minutes, in silence; Refused says not_approved, invite_expired after 10 minutes, or busy where
+// too many wait. A device that was revoked is refused as revoked, with or without a secret.
+//
 // # Codes
 //
 // As reset codes, in Refused and Bye:
@@ -140,8 +157,8 @@
 //	0x102 too_large     0x108 not_member     0x10E timeout     0x114 invite_used
 //	0x103 checksum      0x109 unauthorized   0x10F shutdown    0x115 invite_expired
 //	0x104 unknown_type  0x10A not_settled    0x110 internal    0x116 paused
-//	0x105 unexpected    0x10B unknown_feed   0x111 lost
-//	0x106 version       0x10C busy           0x112 unsupported
+//	0x105 unexpected    0x10B unknown_feed   0x111 lost             0x117 not_approved
+//	0x106 version       0x10C busy           0x112 unsupported      0x118 revoked
 //
 // Codes outside 0x100 to 0xFFF are libp2p's: 0x1001 is read as unsupported, 0x1002 and 0x1003 as busy,
 // 0x1007 as shutdown, 0x1008 as not_member, every other as lost.

@@ -218,7 +218,7 @@ func pairOver(t *testing.T, book *invites, secret protocol.Secret) (w protocol.W
 		ca.End(ej)
 	})
 	both.Go(func() {
-		j, ei = protocol.ServePair(cb, inviter, book.redeem)
+		j, ei = protocol.ServePair(t.Context(), cb, inviter, book.redeem, nil)
 		cb.End(ei)
 	})
 	both.Wait()
@@ -272,7 +272,7 @@ func TestWrongSecretLooksUnknown(t *testing.T) {
 		ca, cb := protocol.NewConn(a, protocol.ConnConfig{}), protocol.NewConn(b, protocol.ConnConfig{})
 		served := make(chan error)
 		go func() {
-			_, err := protocol.ServePair(cb, book.welcomeDevice(), book.redeem)
+			_, err := protocol.ServePair(t.Context(), cb, book.welcomeDevice(), book.redeem, nil)
 			cb.End(err)
 			served <- err
 		}()

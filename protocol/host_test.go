@@ -334,7 +334,7 @@ func TestPairingWindow(t *testing.T) {
 		}, echo)
 		book := newBook()
 		inviter.serve(t, protocol.PairProtocol, protocol.ServeConfig{}, func(_ context.Context, c *protocol.Conn) error {
-			_, err := protocol.ServePair(c, inviter.device, book.redeem)
+			_, err := protocol.ServePair(t.Context(), c, inviter.device, book.redeem, nil)
 			return err
 		})
 		inviter.gater.Open(1)

@@ -75,6 +75,8 @@ const (
 	numPairChallenge = 49
 	numPairProof     = 50
 	numPairWelcome   = 51
+	numPairRequest   = 52
+	numPairReveal    = 53
 )
 
 // spec is what a receiver knows of a message before it reads the payload.
@@ -115,6 +117,8 @@ var specs = [64]spec{
 	numPairChallenge: {"pair_challenge", maxControl, false, []ID{PairProtocol}, func() Message { return new(PairChallenge) }},
 	numPairProof:     {"pair_proof", 2048, false, []ID{PairProtocol}, func() Message { return new(PairProof) }},
 	numPairWelcome:   {"pair_welcome", maxHello, false, []ID{PairProtocol}, func() Message { return new(PairWelcome) }},
+	numPairRequest:   {"pair_request", 2048, false, []ID{PairProtocol}, func() Message { return new(PairRequest) }},
+	numPairReveal:    {"pair_reveal", maxControl, false, []ID{PairProtocol}, func() Message { return new(PairReveal) }},
 }
 
 // specOf returns what is known of a message number on a stream protocol; an empty id allows all.
@@ -296,7 +300,7 @@ type PairHello struct {
 	Nonce  Nonce
 }
 
-// PairChallenge is the inviter's answer, the same for known and unknown invites.
+// PairChallenge is the inviter's answer, the same for known and unknown invites and where there is none.
 type PairChallenge struct{ Nonce Nonce }
 
 // PairProof shows that the joiner has the secret, and who it is.
@@ -305,7 +309,17 @@ type PairProof struct {
 	Name, OS, AppVersion string
 }
 
-// PairWelcome shows that the inviter has the secret, and hands over what a member needs.
+// PairRequest begins a pairing without a secret, from the joiner.
+type PairRequest struct {
+	Commitment           Commitment // to the nonce of PairReveal
+	Name, OS, AppVersion string
+}
+
+// PairReveal shows the nonce that the joiner had committed to.
+type PairReveal struct{ Nonce Nonce }
+
+// PairWelcome shows that the inviter has the secret, and hands over what a member needs. Where a person
+// approved there is no secret, and MAC is zero.
 type PairWelcome struct {
 	MAC                  MAC
 	Library              feed.LibraryID
@@ -336,6 +350,8 @@ func (*PairHello) number() uint8     { return numPairHello }
 func (*PairChallenge) number() uint8 { return numPairChallenge }
 func (*PairProof) number() uint8     { return numPairProof }
 func (*PairWelcome) number() uint8   { return numPairWelcome }
+func (*PairRequest) number() uint8   { return numPairRequest }
+func (*PairReveal) number() uint8    { return numPairReveal }
 
 func (h *Hello) check() error {
 	switch {
@@ -556,6 +572,8 @@ func (f *Fetch) check() error {
 func (*PairHello) check() error     { return nil }
 func (*PairChallenge) check() error { return nil }
 func (p *PairProof) check() error   { return checkTexts(p.Name, p.OS, p.AppVersion) }
+func (p *PairRequest) check() error { return checkTexts(p.Name, p.OS, p.AppVersion) }
+func (*PairReveal) check() error    { return nil }
 
 func (p *PairWelcome) check() error {
 	if err := checkTexts(p.Name, p.OS, p.AppVersion); err != nil {

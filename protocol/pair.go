@@ -1,10 +1,12 @@
 package protocol
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"io"
 
 	"peerdex/feed"
 	"peerdex/record"
@@ -98,29 +100,53 @@ func pair(c *Conn, ours Joiner, secret Secret) (w Welcome, err error) {
 	if !equal(m.MAC, h.mac(secret, roleInviter)) {
 		return w, faultf(CodeUnauthorized, "the inviter does not know the secret")
 	}
+	return m.welcome()
+}
+
+func (m *PairWelcome) welcome() (Welcome, error) {
 	if sha256.Sum256(m.RootKey[:]) != m.Library {
-		return w, malformed("library id is not the hash of its root key")
+		return Welcome{}, malformed("library id is not the hash of its root key")
 	}
 	return Welcome{m.Library, m.RootKey, m.Certs, m.Name, m.OS, m.AppVersion}, nil
 }
 
-// ServePair answers one pairing as the device self. It returns the joiner once redeem made it a member,
-// also if the welcome could not be delivered any more; else an error, with the joiner as far as known.
-// The other side learns only the code, and not before it has sent its proof.
-func ServePair(c *Conn, self record.DeviceID, redeem Redeem) (Joiner, error) {
-	j, err := servePair(c, self, redeem)
+func (w Welcome) message(mac MAC) *PairWelcome {
+	return &PairWelcome{MAC: mac, Library: w.Library, RootKey: w.RootKey, Certs: w.Certs, Name: w.Name, OS: w.OS, AppVersion: w.AppVersion}
+}
+
+// ServePair answers one pairing as the device self, by the secret of an invite or by a person's approval. It
+// returns the joiner once redeem or approve made it a member, also if the welcome could not be delivered any
+// more; else an error, with the joiner as far as known. The other side learns only the code, and of an
+// invite not before it has sent its proof. It blocks, where a person is to decide for up to ApproveWithin.
+func ServePair(ctx context.Context, c *Conn, self record.DeviceID, redeem Redeem, approve Approve) (Joiner, error) {
+	j, err := servePair(ctx, c, self, redeem, approve)
 	if err != nil {
 		return j, fmt.Errorf("answer pairing of %s: %w", c.Device().Short(), err)
 	}
 	return j, nil
 }
 
-func servePair(c *Conn, self record.DeviceID, redeem Redeem) (Joiner, error) {
+func servePair(ctx context.Context, c *Conn, self record.DeviceID, redeem Redeem, approve Approve) (Joiner, error) {
+	m, err := c.Recv()
+	switch m := m.(type) {
+	case *PairHello:
+		return serveInvited(c, self, m, redeem)
+	case *PairRequest:
+		return serveRequest(ctx, c, self, m, approve)
+	}
 	j := Joiner{Device: c.Device()}
-	hello, err := expect[*PairHello](c)
-	if err != nil {
+	switch {
+	case err == io.EOF:
+		return j, faultf(CodeLost, "closed before it asked")
+	case err != nil:
 		return j, err
 	}
+	return j, Unexpected(m)
+}
+
+// serveInvited answers a device that says it has an invite's secret.
+func serveInvited(c *Conn, self record.DeviceID, hello *PairHello, redeem Redeem) (Joiner, error) {
+	j := Joiner{Device: c.Device()}
 	h := handshake{hello.Invite, j.Device, self, hello.Nonce, newNonce()}
 	if err := ask(c, &PairChallenge{Nonce: h.inviteNonce}); err != nil {
 		return j, err
@@ -145,10 +171,7 @@ func servePair(c *Conn, self record.DeviceID, redeem Redeem) (Joiner, error) {
 		c.refuse(&Refused{CodeOf(err)})
 		return j, err
 	}
-	return j, ask(c, &PairWelcome{
-		MAC: h.mac(*proven, roleInviter), Library: w.Library, RootKey: w.RootKey, Certs: w.Certs,
-		Name: w.Name, OS: w.OS, AppVersion: w.AppVersion,
-	})
+	return j, ask(c, w.message(h.mac(*proven, roleInviter)))
 }
 
 func newNonce() (n Nonce) {
