@@ -14,8 +14,11 @@ import (
 // resolved names and prefixes, and refused unknown and ambiguous ones, before it calls. Every method may
 // be called from several goroutines at once and returns soon after ctx ends.
 type Backend interface {
+	Membership
+
 	Status(ctx context.Context) (node.Status, error)
-	// Devices returns every member, this device first, then by name.
+	// Devices returns every member, this device first, then by name, and after them the devices that were
+	// revoked or have left.
 	Devices(ctx context.Context) ([]node.DeviceView, error)
 	// Locations returns the folders of every device: this one's first, then by device and path.
 	Locations(ctx context.Context) ([]node.LocationView, error)

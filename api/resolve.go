@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"peerdex/node"
@@ -15,8 +16,8 @@ type Candidate struct {
 }
 
 // ResolveDevice finds the device that ref names: its name, its short id with or without the dash, its peer
-// ID, or a prefix of one of them that fits no other device. Whole names win over prefixes. It returns a
-// *node.Problem with node.CodeUnknownDevice or node.CodeAmbiguous.
+// ID, or a prefix of one of them that fits no other device. Whole names win over prefixes, and members over
+// devices that are out. It returns a *node.Problem with node.CodeUnknownDevice or node.CodeAmbiguous.
 func ResolveDevice(devices []node.DeviceView, ref string) (node.DeviceView, error) {
 	names := make([]string, len(devices))
 	short := func(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "-", "")) }
@@ -31,6 +32,9 @@ func ResolveDevice(devices []node.DeviceView, ref string) (node.DeviceView, erro
 	})
 	if ref == "" {
 		found = nil
+	}
+	if in := slices.DeleteFunc(slices.Clone(found), func(i int) bool { return devices[i].Gone != "" }); len(in) > 0 {
+		found = in
 	}
 	switch len(found) {
 	case 1:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,7 +28,7 @@ const (
 
 // routes is the API. GET changes nothing.
 func (s Server) routes() map[string]handler {
-	return map[string]handler{
+	all := map[string]handler{
 		"GET /v1/status": func(w http.ResponseWriter, r *http.Request) error {
 			v, err := s.Backend.Status(r.Context())
 			return answer(w, SchemaStatus, v, err)
@@ -68,6 +69,8 @@ func (s Server) routes() map[string]handler {
 		"GET /v1/metrics":      s.metrics,
 		"GET /v1/events":       s.events,
 	}
+	maps.Copy(all, s.membershipRoutes())
+	return all
 }
 
 func answer(w http.ResponseWriter, schema string, v any, err error) error {

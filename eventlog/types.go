@@ -106,6 +106,11 @@ var declared = []Type{
 
 	declare[DeviceInvited](Security, Info, 0),
 	declare[DeviceJoined](Security, Info, 0),
+	declare[DeviceApproved](Security, Info, 0),
+	declare[DeviceRenamed](Security, Info, 0),
+	declare[DeviceRevoked](Security, Warning, 0),
+	declare[DeviceForgotten](Security, Warning, 0),
+	declare[DeviceLeft](Security, Info, 0),
 	declare[DeviceJoinRefused](Security, Warning, time.Minute),
 	declare[AuthFailed](Security, Warning, time.Minute),
 

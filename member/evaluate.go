@@ -223,5 +223,9 @@ func (s *standing) why() Cert {
 // departed says how a device left; it must have.
 func (s *standing) departed() Departure {
 	c := s.why()
-	return Departure{Device: c.Subject, Kind: c.Kind, By: c.Issuer, Stamp: c.Stamp}
+	d := Departure{Device: c.Subject, Kind: c.Kind, By: c.Issuer, Stamp: c.Stamp}
+	if c.Kind == Lapse {
+		d.Role = s.add.Kind.role()
+	}
+	return d
 }

@@ -237,8 +237,12 @@ func TestEvaluate(t *testing.T) {
 	if !slices.Contains(both, member) {
 		t.Errorf("the root's word is not the one that is kept: %+v", both)
 	}
+	left, _ := Evaluate(root, []Cert{admin, issue(1, 1, Lapse, 7)}).Removed(device(1))
+	if want := (Departure{device(1), Lapse, Admin, [32]byte(device(1)), 7}); left != want {
+		t.Errorf("left as %+v, want %+v", left, want)
+	}
 	gone, ok := Evaluate(root, []Cert{admin, member, issue(1, 2, Revoke, 3), issue(rootKey, 2, Revoke, 7)}).Removed(device(2))
-	if want := (Departure{device(2), Revoke, [32]byte(root), 7}); !ok || gone != want {
+	if want := (Departure{device(2), Revoke, 0, [32]byte(root), 7}); !ok || gone != want {
 		t.Errorf("removed as %+v, want %+v", gone, want)
 	}
 }
@@ -466,6 +470,9 @@ func TestSet(t *testing.T) {
 	}
 	if _, out := (Set{}).Removed(device(1)); out || (Set{}).Role(device(1)) != 0 || len((Set{}).Members()) != 0 || len((Set{}).Gone()) != 0 {
 		t.Error("the zero set has devices")
+	}
+	if a.Added(device(1)) != 1 || a.Added(device(2)) != 0 {
+		t.Errorf("added at %v and %v", a.Added(device(1)), a.Added(device(2)))
 	}
 	a.Certs()[0].Kind = Forget
 	a.Members()[0], a.Gone()[0].Kind = record.DeviceID{}, Forget

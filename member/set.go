@@ -29,10 +29,22 @@ func (r Role) String() string {
 	return fmt.Sprintf("role %d", uint8(r))
 }
 
+// role is what a certificate of this kind makes its subject.
+func (k Kind) role() Role {
+	switch k {
+	case AddAdmin:
+		return Admin
+	case AddMember:
+		return Member
+	}
+	return 0
+}
+
 // Departure says how a device that was in a library is out of it.
 type Departure struct {
 	Device record.DeviceID
 	Kind   Kind      // Revoke, Lapse or Forget
+	Role   Role      // of a device that has left: what it was
 	By     [32]byte  // who said so: the root key, an admin, of a Lapse the device itself
 	Stamp  hlc.Stamp // when
 }
@@ -50,17 +62,14 @@ type Set struct {
 type place struct {
 	device record.DeviceID
 	role   Role
+	added  hlc.Stamp
 }
 
 // keep adds a device with the certificates that give its standing again.
 func (s *Set) keep(st *standing) {
 	switch {
 	case st.belongs():
-		role := Member
-		if st.add.Kind == AddAdmin {
-			role = Admin
-		}
-		s.members = append(s.members, place{st.add.Subject, role})
+		s.members = append(s.members, place{st.add.Subject, st.add.Kind.role(), st.add.Stamp})
 		s.certs = append(s.certs, st.add)
 		if st.lapse != (Cert{}) {
 			s.certs = append(s.certs, st.lapse, st.newest)
@@ -87,11 +96,16 @@ func (s *Set) order() {
 }
 
 // Role returns the role of a device; zero if it does not belong.
-func (s Set) Role(d record.DeviceID) Role {
+func (s Set) Role(d record.DeviceID) Role { return s.place(d).role }
+
+// Added returns when a device was made what it is; zero if it does not belong.
+func (s Set) Added(d record.DeviceID) hlc.Stamp { return s.place(d).added }
+
+func (s Set) place(d record.DeviceID) place {
 	if i, ok := slices.BinarySearchFunc(s.members, d, func(p place, d record.DeviceID) int { return bytes.Compare(p.device[:], d[:]) }); ok {
-		return s.members[i].role
+		return s.members[i]
 	}
-	return 0
+	return place{}
 }
 
 // Members returns the devices that belong, admins included, in the order of their ids.

@@ -86,6 +86,9 @@ var (
 	connectionAttempts  = declare("device_connection_attempts_total", "Attempts to connect.", "device", "result")
 	addressesLearned    = declare("device_addresses_learned_total", "Addresses of the device that were new: announced on the local network, or in its own record.", "device", "source")
 	strangersSeen       = declare("discovery_strangers_total", "Announcements on the local network by devices that are no members.")
+	joinsTotal          = declare("device_joins_total", "Devices that asked to join this one's library, by what became of it.", "result")
+	departuresTotal     = declare("device_departures_total", "Devices that this one has seen go out of the library.", "how")
+	streamsRefused      = declare("streams_refused_total", "Streams turned away when they opened.", "reason")
 	devicesTracked      = declare("devices_tracked", "Other devices of the library.")
 	devicesConnected    = declare("devices_connected", "Other devices connected now.")
 
@@ -260,6 +263,9 @@ func (m *Metrics) gatherSync(s *sink) {
 	s.gauge(bufferedChanges, float64(m.buffered()))
 	s.counter(bufferDropped, m.hintsDropped)
 	s.counter(strangersSeen, m.strangers)
+	s.counters(joinsTotal, joinResults[:], m.joins[:])
+	s.counters(departuresTotal, departures[:], m.departed[:])
+	s.counters(streamsRefused, streamRefusals[:], m.refused[:])
 	s.gauge(stuckChanges, float64(m.stuckChanges))
 	s.gauge(missingParents, float64(m.missingParents))
 	for i, kind := range withOther(sessionKinds[:]) {

@@ -22,8 +22,11 @@ var (
 	watermarks       = [...]string{"state", "shared"}
 	errorKinds       = [...]string{"network", "database", "apply", "validation", "protocol", "auth", "internal"} // else internal
 	resolutions      = [...]string{"hlc", "merge", "tiebreak", "manual"}
-	connections      = [...]string{"disconnected", "connecting", "syncing", "connected"}                                   // else disconnected; the index is the code
-	attemptResults   = [...]string{"success", "timeout", "refused", "unauthorized", "no_address", "rate_limited", "error"} // else error
+	connections      = [...]string{"disconnected", "connecting", "syncing", "connected"}                                                    // else disconnected; the index is the code
+	attemptResults   = [...]string{"success", "timeout", "refused", "unauthorized", "no_address", "rate_limited", "error"}                  // else error
+	joinResults      = [...]string{"joined", "invite_invalid", "invite_used", "invite_expired", "not_approved", "revoked", "busy", "other"} // else other
+	departures       = [...]string{"revoked", "left", "forgotten"}
+	streamRefusals   = [...]string{"not_member", "revoked", "busy", "other"} // else other
 	addressSources   = [...]string{"mdns", "record"}
 	digestResults    = [...]string{"match", "mismatch", "incomparable"}
 	scanResults      = [...]string{"added", "changed", "removed", "unchanged", "ignored", "error"}

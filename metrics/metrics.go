@@ -76,6 +76,9 @@ type Metrics struct {
 	retries        [len(retryResults) + 1]uint64
 	hintsDropped   uint64
 	strangers      uint64
+	joins          [len(joinResults)]uint64
+	departed       [len(departures)]uint64
+	refused        [len(streamRefusals)]uint64
 	stuckChanges   int
 	missingParents int
 

@@ -65,6 +65,13 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.ConnectionAttempt(id, "refused")
 	m.AddressesLearned(id, "mdns", 2)
 	m.StrangerSeen()
+	m.JoinAnswered("joined")
+	m.JoinAnswered("invite_used")
+	m.JoinAnswered("from a newer version")
+	m.DeviceDeparted("revoked")
+	m.DeviceDeparted("abducted")
+	m.StreamRefused("not_member")
+	m.StreamRefused("bad mood")
 	m.ConsecutiveFailures(id, 4)
 	m.RTT(id, 2*time.Millisecond)
 	m.ClockOffset(id, -95*time.Second)
@@ -203,6 +210,12 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"device_connection_attempts_total{device=NAS0-0000,result=refused}":        1,
 		"device_addresses_learned_total{device=NAS0-0000,source=mdns}":             2,
 		"discovery_strangers_total{}":                                              1,
+		"device_joins_total{result=joined}":                                        1,
+		"device_joins_total{result=invite_used}":                                   1,
+		"device_joins_total{result=other}":                                         1,
+		"device_departures_total{how=revoked}":                                     1,
+		"streams_refused_total{reason=not_member}":                                 1,
+		"streams_refused_total{reason=other}":                                      1,
 		"device_consecutive_failures{device=NAS0-0000}":                            4,
 		"device_rtt_seconds{device=NAS0-0000}":                                     .002,
 		"clock_device_offset_seconds{device=NAS0-0000}":                            -95,
@@ -271,7 +284,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 61 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 64 {
 		t.Errorf("%d methods", n)
 	}
 }

@@ -228,7 +228,10 @@ func (n *Node) Join(ctx context.Context, req JoinRequest, progress func(JoinProg
 		return err
 	}
 	progress(JoinProgress{Stage: "dialing", Address: req.Addrs[0]})
-	if err := n.join(ctx, addrs, j); err != nil {
+	show := func(d protocol.Digits) {
+		progress(JoinProgress{Stage: "waiting", Address: req.Addrs[0], Digits: string(d), Approve: approveLine(d)})
+	}
+	if err := n.join(ctx, addrs, j, show); err != nil {
 		return err
 	}
 	progress(JoinProgress{Stage: "joined", Device: n.nameLocked(j.Device)})
@@ -410,8 +413,8 @@ func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 		return NowView{}, err
 	}
 	v := NowView{Now: time.Now(), Devices: []DeviceView{}}
-	for _, d := range devices {
-		if !d.Self && (device == "" || d.ID == device) {
+	for _, d := range others(devices) {
+		if device == "" || d.ID == device {
 			v.Devices = append(v.Devices, d)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 //
 //	identity.key   the device's Ed25519 seed in hex, 0600
 //	root.key       the library's root seed in hex, 0600; only where the library was made
+//	root-ID.key    that of a library this device made and left
 //	library.json   which library, and this device's certificates
 //	clock          the stamp below which none is issued again (package hlc)
 //	port           where the device listened last, unless it was told where
@@ -139,6 +140,14 @@ func (h home) port() (int, error) {
 		return 0, fmt.Errorf("%w: %s: %w", errDamaged, h.path("port"), err)
 	}
 	return int(p), nil
+}
+
+// rename moves a file durably.
+func (h home) rename(from, to string) error {
+	if err := os.Rename(h.path(from), h.path(to)); err != nil {
+		return fmt.Errorf("keep %s: %w", from, err)
+	}
+	return syncDir(string(h))
 }
 
 // remove deletes a file durably; one that is not there is no error.

@@ -15,12 +15,12 @@ import (
 	"peerdex/store"
 )
 
-// found makes a library of which this device is the first member and admin.
-func (n *Node) found() belonging {
-	root := n.root.Public().(ed25519.PublicKey)
+// found makes a library of which a device is the first member and admin.
+func found(self record.DeviceID, key ed25519.PrivateKey) belonging {
+	root := key.Public().(ed25519.PublicKey)
 	lib := belonging{id: member.LibraryOf(root), root: root}
-	cert := member.Cert{Library: lib.id, Subject: n.self, Kind: member.AddAdmin, Stamp: hlc.At(time.Now())}
-	lib.certs = []member.Cert{cert.Sign(n.root)} // fills in the issuer
+	cert := member.Cert{Library: lib.id, Subject: self, Kind: member.AddAdmin, Stamp: hlc.At(time.Now())}
+	lib.certs = []member.Cert{cert.Sign(key)} // fills in the issuer
 	return lib
 }
 
@@ -42,34 +42,13 @@ func (n *Node) reread() error {
 	if err := n.indexer.Adopt(); err != nil && !errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFrozen) {
 		return fmt.Errorf("adopt locations: %w", err)
 	}
-	n.mu.Lock()
-	certs := slices.Clone(n.lib.certs)
-	root := n.lib.root
-	n.mu.Unlock()
-	err := n.store.Written(record.MemberEntity, func(r record.Register) error { // not only winners: rubbish may win
-		if c, err := member.FromRegister(r); err == nil {
-			certs = append(certs, c)
-		}
-		return nil
-	})
+	set, err := n.readSet()
 	if err != nil {
-		return fmt.Errorf("read certificates: %w", err)
+		return err
 	}
-	set := member.Evaluate(root, certs)
-	follow := map[feed.ID]bool{}
-	for _, d := range set.Members() {
-		follow[feed.ID{Device: d}] = true
-	}
-	err = n.store.Registers(record.LocationEntity, func(r record.Register) error {
-		owner, _ := r.Entity.Owner()
-		loc, ok := r.Entity.LocationID()
-		if ok && r.Field == record.FieldExists && len(r.Value) == 1 && r.Value[0] == 1 && set.Role(owner) != 0 {
-			follow[feed.ID{Device: owner, Location: loc}] = true
-		}
-		return nil
-	})
+	follow, err := n.readFollow(set)
 	if err != nil {
-		return fmt.Errorf("read locations: %w", err)
+		return err
 	}
 	seen := map[record.DeviceID]time.Time{}
 	for _, d := range set.Members() {
@@ -78,13 +57,9 @@ func (n *Node) reread() error {
 		}
 	}
 	n.mu.Lock()
-	grown := !slices.EqualFunc(n.set.Certs(), set.Certs(), func(a, b member.Cert) bool { return a == b })
-	for _, d := range n.set.Members() {
-		if set.Role(d) == 0 {
-			n.metrics.DeviceForgotten(d.Short())
-		}
-	}
+	before, lib := n.set, n.lib
 	n.set, n.setAt, n.follow = set, generation, follow
+	out := n.dismiss(set)
 	now := time.Now()
 	for _, d := range set.Members() {
 		if d != n.self && n.peers[d] == nil {
@@ -92,37 +67,110 @@ func (n *Node) reread() error {
 			n.dialSoon()
 		}
 	}
-	lib := n.lib
 	lib.certs = set.Certs()
-	if grown {
-		n.lib = lib
-	}
+	changed := !slices.Equal(n.lib.certs, lib.certs)
+	n.lib = lib
 	n.mu.Unlock()
-	if grown {
+	n.gater.Set(set.Members())
+	n.noteDismissed(out)
+	if changed {
 		if err := n.home.saveLibrary(lib); err != nil {
 			return err
 		}
 	}
-	n.gater.Set(set.Members())
-	if err := n.readDevices(); err != nil {
+	if err := n.readDevices(set); err != nil {
 		return err
 	}
+	n.noteDepartures(before, set)
 	return n.dropUnfollowed(held, follow)
 }
 
-// readDevices takes names and addresses of the members from their registers.
-func (n *Node) readDevices() error {
-	type facts struct{ name, os, version, addrs string }
-	read := map[record.DeviceID]*facts{}
+// readSet evaluates the certificates of all device feeds, and those kept beside the store.
+func (n *Node) readSet() (member.Set, error) {
+	n.mu.Lock()
+	certs, root := slices.Clone(n.lib.certs), n.lib.root
+	n.mu.Unlock()
+	err := n.store.Written(record.MemberEntity, func(r record.Register) error { // not only winners: rubbish may win
+		if c, err := member.FromRegister(r); err == nil {
+			certs = append(certs, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return member.Set{}, fmt.Errorf("read certificates: %w", err)
+	}
+	return member.Evaluate(root, certs), nil
+}
+
+// readFollow returns the feeds that this node keeps: those of the members, and of devices that were
+// revoked or have left, so that what they wrote before is the same everywhere. Its own it keeps always.
+func (n *Node) readFollow(set member.Set) (map[feed.ID]bool, error) {
+	follow := map[feed.ID]bool{{Device: n.self}: true}
+	for _, d := range set.Members() {
+		follow[feed.ID{Device: d}] = true
+	}
+	for _, gone := range set.Gone() {
+		if gone.Kind != member.Forget {
+			follow[feed.ID{Device: gone.Device}] = true
+		}
+	}
+	err := n.store.Registers(record.LocationEntity, func(r record.Register) error {
+		owner, _ := r.Entity.Owner()
+		loc, ok := r.Entity.LocationID()
+		if ok && r.Field == record.FieldExists && len(r.Value) == 1 && r.Value[0] == 1 && follow[feed.ID{Device: owner}] {
+			follow[feed.ID{Device: owner, Location: loc}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read locations: %w", err)
+	}
+	return follow, nil
+}
+
+// dismissed is a device that belongs no more, and the session with it, if there was one.
+type dismissed struct {
+	device  record.DeviceID
+	session *session
+}
+
+// dismiss forgets the peers that are no members of set, and ends what is under way with them; n.mu is held.
+// Their connections are closed by the gater.
+func (n *Node) dismiss(set member.Set) (out []dismissed) {
+	for d, p := range n.peers {
+		if set.Role(d) != 0 {
+			continue
+		}
+		out = append(out, dismissed{d, p.session})
+		if p.session != nil {
+			p.session.conn.Reset(protocol.CodeNotMember)
+		}
+		if pull := n.pulls[d]; pull != nil && pull.cancel != nil {
+			pull.cancel()
+		}
+		for k := range n.retries {
+			if k.donor == d {
+				delete(n.retries, k)
+			}
+		}
+		delete(n.peers, d)
+	}
+	return out
+}
+
+// facts is what a device says of itself.
+type facts struct{ name, os, version, addrs string }
+
+// readDevices takes names and addresses of the members, and of devices that are out, from their registers.
+func (n *Node) readDevices(set member.Set) error {
+	read := map[record.DeviceID]facts{}
 	err := n.store.Registers(record.DeviceEntity, func(r record.Register) error {
 		d, ok := r.Entity.Owner()
 		if !ok {
 			return nil
 		}
-		if read[d] == nil {
-			read[d] = &facts{}
-		}
-		switch f := read[d]; r.Field {
+		f := read[d]
+		switch r.Field {
 		case record.FieldName:
 			f.name = string(r.Value)
 		case record.FieldSystem:
@@ -132,27 +180,57 @@ func (n *Node) readDevices() error {
 		case record.FieldAddrs:
 			f.addrs = string(r.Value)
 		}
+		read[d] = f
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read devices: %w", err)
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, d := range n.set.Members() {
+	before := n.facts
+	n.facts = read
+	for _, d := range set.Members() {
 		f := read[d]
-		if f == nil {
-			f = &facts{}
-		}
 		n.metrics.DeviceKnown(d.Short(), f.name, f.os, f.version)
-		p := n.peers[d]
-		if p == nil {
-			continue
+		if p := n.peers[d]; p != nil {
+			n.publishes(p, parseAddrs(f.addrs))
 		}
-		p.name, p.os, p.version = f.name, f.os, f.version
-		n.publishes(p, parseAddrs(f.addrs))
+	}
+	n.mu.Unlock()
+	for _, d := range set.Members() {
+		if was, is := before[d].name, read[d].name; was != "" && is != "" && was != is {
+			n.noteRenamed(d, was, is)
+		}
 	}
 	return nil
+}
+
+// learnCerts takes certificates that a peer showed in its hello, so that members this device has not
+// heard of yet are let in before their feeds arrive.
+func (n *Node) learnCerts(raw [][]byte) error {
+	n.refreshing.Lock() // nobody else reads and writes the certificates meanwhile
+	defer n.refreshing.Unlock()
+	n.mu.Lock()
+	certs := slices.Clone(n.lib.certs)
+	before := n.set
+	root := n.lib.root
+	n.mu.Unlock()
+	for _, b := range raw {
+		if c, err := member.Parse(b); err == nil {
+			certs = append(certs, c)
+		}
+	}
+	set := member.Evaluate(root, certs)
+	if set.Equal(before) {
+		return nil
+	}
+	n.mu.Lock()
+	n.lib.certs = set.Certs()
+	n.mu.Unlock()
+	if err := n.store.Raise(); err != nil { // nothing commits any more that was let in without these
+		return err
+	}
+	return n.reread()
 }
 
 // dropUnfollowed forgets the feeds of locations that are gone and of devices that are no members.
@@ -210,31 +288,49 @@ func (n *Node) membership(d record.DeviceID) (generation uint64, err error) {
 	}
 }
 
-// gate is the membership check at the opening of every stream; pairing is for strangers.
+// mayPair lets strangers ask to join while the pairing window is open, but for those that were put out.
+func (n *Node) mayPair(d record.DeviceID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if gone, out := n.set.Removed(d); out && gone.Kind.Removes() {
+		return protocol.CodeRevoked
+	}
+	if !time.Now().Before(n.invited) {
+		return protocol.CodeNotMember
+	}
+	return nil
+}
+
+// gate is the check at the opening of every stream: members may, and to pair whoever is let in for that.
 func (n *Node) gate(id protocol.ID) func(record.DeviceID) error {
+	may := n.mayOpen
 	if id == protocol.PairProtocol {
-		return func(record.DeviceID) error {
-			if !n.inviting() {
-				return protocol.CodeNotMember
-			}
-			return nil
-		}
+		may = n.mayPair
 	}
 	return func(d record.DeviceID) error {
-		n.mu.Lock()
-		joining := n.joining[d]
-		n.mu.Unlock()
-		if joining != nil { // to the other this device is a member already, and soon the other to this
-			<-joining
+		err := may(d)
+		if err != nil {
+			n.metrics.StreamRefused(protocol.CodeOf(err).Label())
 		}
-		if _, err := n.membership(d); err != nil {
-			return err
-		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if p := n.peers[d]; p != nil && time.Now().Before(p.shunned) {
-			return protocol.CodeBusy
-		}
-		return nil
+		return err
 	}
+}
+
+// mayOpen lets members open streams.
+func (n *Node) mayOpen(d record.DeviceID) error {
+	n.mu.Lock()
+	joining := n.joining[d]
+	n.mu.Unlock()
+	if joining != nil { // to the other this device is a member already, and soon the other to this
+		<-joining
+	}
+	if _, err := n.membership(d); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[d]; p != nil && time.Now().Before(p.shunned) {
+		return protocol.CodeBusy
+	}
+	return nil
 }

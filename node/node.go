@@ -85,7 +85,8 @@ type Node struct {
 	root     ed25519.PrivateKey
 	lib      belonging
 	set      member.Set
-	setAt    uint64 // generation of the membership (store.Generation) that set was read at
+	facts    map[record.DeviceID]facts // what devices say of themselves
+	setAt    uint64                    // generation of the membership (store.Generation) that set was read at
 	follow   map[feed.ID]bool
 	peers    map[record.DeviceID]*peer
 	phase    phase
@@ -102,6 +103,7 @@ type Node struct {
 
 	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
 	invited   time.Time                         // until when an invite is open
+	requests  map[record.DeviceID]*request      // devices that wait for a person's approval
 	joining   map[record.DeviceID]chan struct{} // devices being joined; closed when that is through
 }
 

@@ -234,8 +234,8 @@ func (n *Node) streamFailed(d record.DeviceID, err error) {
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, errEnded):
 		return
-	case errors.Is(err, protocol.CodeNotMember):
-		n.events.Add(eventlog.AuthFailed{Reason: protocol.CodeNotMember.Label(), AddressClass: n.classOf(d)}, eventlog.Peer(idText(d)))
+	case errors.Is(err, protocol.CodeNotMember), errors.Is(err, protocol.CodeRevoked):
+		n.events.Add(eventlog.AuthFailed{Reason: protocol.CodeOf(err).Label(), AddressClass: n.classOf(d)}, eventlog.Peer(idText(d)))
 		n.metrics.Error("auth", d.Short(), err.Error(), time.Now())
 		return
 	case errors.Is(err, protocol.CodeVersion):
@@ -332,25 +332,6 @@ func (n *Node) noteRolledBack(from record.DeviceID, id protocol.SessionID, f fee
 	}
 	n.events.Add(eventlog.FeedRolledBack{Feed: f.String(), Method: method, SeenSeq: seen.Seq, ToSeq: to.Seq},
 		eventlog.Session(id), eventlog.Peer(idText(from)), eventlog.Records(absorbed))
-}
-
-func (n *Node) noteInvited(inv invite) {
-	n.events.Add(eventlog.DeviceInvited{By: n.self.Short(), Method: "secret", Uses: int64(inv.Uses), ValidMS: time.Until(inv.Expires).Milliseconds()})
-}
-
-func (n *Node) noteJoined(j protocol.Joiner) {
-	n.events.Add(eventlog.DeviceJoined{Name: j.Name, OS: j.OS, By: n.self.Short(), Method: "secret"}, eventlog.Peer(idText(j.Device)))
-	n.log.Info("device joined", "peer", j.Device.Short())
-}
-
-func (n *Node) noteMoved(lib feed.LibraryID) {
-	n.events.Add(eventlog.DeviceJoined{Name: n.name(), OS: runtime.GOOS, By: "invite", Method: "secret"}, eventlog.Peer(idText(n.self)))
-	n.log.Info("joined library", "library", fmt.Sprintf("%x", lib[:8]))
-}
-
-func (n *Node) noteJoinRefused(j protocol.Joiner, err error) {
-	n.events.Add(eventlog.DeviceJoinRefused{Reason: protocol.CodeOf(err).Label(), AddressClass: n.classOf(j.Device)}, eventlog.Peer(idText(j.Device)))
-	n.metrics.Error("auth", j.Device.Short(), err.Error(), time.Now())
 }
 
 // noteElection says who could have served a pull and how each was judged; the candidates go into the

@@ -20,6 +20,7 @@ import (
 	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/member"
 	"peerdex/metrics"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -45,7 +46,7 @@ func Open(cfg Config) (*Node, error) {
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
-		compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
+		requests: map[record.DeviceID]*request{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(problemOf(err), n.Close())
@@ -114,12 +115,12 @@ func (n *Node) openLibrary() error {
 		return err
 	}
 	if !ok {
-		lib = n.found()
+		lib = found(n.self, n.root)
 		if err := n.home.saveLibrary(lib); err != nil {
 			return err
 		}
 	}
-	n.lib = lib
+	n.lib, n.set = lib, member.Evaluate(lib.root, lib.certs)
 	if n.root != nil && !n.root.Public().(ed25519.PublicKey).Equal(lib.root) {
 		n.root = nil // of the library this device left: it was cut off while moving
 		return n.home.remove("root.key")
@@ -127,9 +128,16 @@ func (n *Node) openLibrary() error {
 	return nil
 }
 
-// finishMove signs own feeds for the library this home belongs to, if the device was cut off while it
-// moved there: everybody refuses a head of another library.
+// finishMove ends what the device was cut off in: leaving a library, or moving to one. Everybody refuses a
+// head of another library than their own.
 func (n *Node) finishMove() error {
+	set, err := n.readSet()
+	if err != nil {
+		return err
+	}
+	if gone, out := set.Removed(n.self); out && gone.Kind == member.Lapse {
+		return n.startAfresh()
+	}
 	for _, st := range n.store.States() {
 		if st.Feed.Device == n.self && st.Settled != nil && st.Settled.Library != n.lib.id && !n.store.Frozen() {
 			return n.store.Rebase(n.lib.id)

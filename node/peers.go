@@ -15,30 +15,30 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"peerdex/feed"
+	"peerdex/hlc"
 	"peerdex/protocol"
 	"peerdex/record"
 )
 
 // peer is what this node knows of one other member. Node.mu guards it.
 type peer struct {
-	id                record.DeviceID
-	name, os, version string
-	published         []multiaddr.Multiaddr // where it says it listens
-	nearby            []nearbyAddr          // where it announces itself on the local network
-	link              link
-	session           *session // nil: none
-	heads             map[feed.ID]protocol.HeadInfo
-	told              bool // it has sent all its heads in this session
-	activeSyncs       int
-	seen              time.Time
-	rtt               time.Duration
-	offset            time.Duration
-	failedPull        time.Time
-	paused            pause
-	address           string
-	absorb            map[feed.ID]bool // own feeds to take back from it
-	faults            int              // violations of the protocol since it was last shunned
-	shunned           time.Time        // until when it is neither dialed nor let in
+	id          record.DeviceID
+	published   []multiaddr.Multiaddr // where it says it listens
+	nearby      []nearbyAddr          // where it announces itself on the local network
+	link        link
+	session     *session // nil: none
+	heads       map[feed.ID]protocol.HeadInfo
+	told        bool // it has sent all its heads in this session
+	activeSyncs int
+	seen        time.Time
+	rtt         time.Duration
+	offset      time.Duration
+	failedPull  time.Time
+	paused      pause
+	address     string
+	absorb      map[feed.ID]bool // own feeds to take back from it
+	faults      int              // violations of the protocol since it was last shunned
+	shunned     time.Time        // until when it is neither dialed nor let in
 }
 
 // A peer that breaks the protocol this often is left alone for so long.
@@ -318,4 +318,20 @@ func (n *Node) takingBack() bool {
 		}
 	}
 	return false
+}
+
+// rememberSeen keeps when a device was last talked to, for the next start.
+func (n *Node) rememberSeen(d record.DeviceID, at time.Time) {
+	if err := n.store.SetLocal("seen "+d.String(), hlc.At(at).Append(nil)); err != nil {
+		n.log.Warn("last contact not remembered", "peer", d.Short(), "err", err)
+	}
+}
+
+// lastSeen returns when a device was last talked to before this start; zero: never.
+func (n *Node) lastSeen(d record.DeviceID) (time.Time, error) {
+	b, err := n.store.Local("seen " + d.String())
+	if err != nil || len(b) != hlc.Size {
+		return time.Time{}, err
+	}
+	return hlc.FromBytes(b).Time(), nil
 }

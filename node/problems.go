@@ -67,13 +67,27 @@ func joinProblem(j protocol.Join, err error) error {
 	case errors.Is(err, protocol.CodeInviteUsed):
 		return &Problem{Code: CodeInviteUsed, Message: "cannot join: the invite was used already", Cause: "an invite works once unless it was made for more", Try: again}
 	case errors.Is(err, protocol.CodeInviteExpired):
-		return &Problem{Code: CodeInviteExpired, Message: "cannot join: the invite has expired", Cause: "an invite lasts 10 minutes unless it was made for longer", Try: again}
+		p := &Problem{Code: CodeInviteExpired, Message: "cannot join: the invite has expired", Cause: "an invite lasts 10 minutes unless it was made for longer", Try: again}
+		if j.Secret.IsZero() {
+			p.Message, p.Cause = "cannot join: nobody approved in time", "a request without an invite waits 10 minutes"
+		}
+		return p
+	case errors.Is(err, protocol.CodeNotApproved):
+		return &Problem{Code: CodeNotAllowed, Message: "cannot join: a person said no on the other device", Cause: "the request was refused there", Try: again}
+	case errors.Is(err, protocol.CodeRevoked):
+		return &Problem{Code: CodeNotAllowed, Message: "cannot join: this device was revoked there", Cause: "a revoked key never returns",
+			Try: "start with another --home: that is a new device"}
+	case errors.Is(err, protocol.CodeBusy):
+		return &Problem{Code: CodeConflict, Message: "cannot join: the other device cannot take another one now", Cause: "too many ask at once, or its library is full", Try: "try again later, or with an invite: " + again}
 	case errors.Is(err, protocol.CodeNotMember), errors.Is(err, protocol.CodeLost), errors.Is(err, protocol.CodeShutdown):
-		return &Problem{Code: CodeInviteWrong, Message: "cannot join: the other device does not take new devices now", Cause: "it has no open invite", Try: again}
+		return turnedAway(again)
 	case errors.Is(err, protocol.CodeUnauthorized):
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device could not prove that it made the invite", Cause: err.Error(), Try: again}
 	}
 	results := attemptsOf(err)
+	if len(results) == 0 && !errors.Is(err, context.DeadlineExceeded) { // connected, and cut off at once
+		return turnedAway(again)
+	}
 	if len(results) == 0 {
 		return &Problem{Code: CodeUnreachable, Message: "cannot join: the other device did not answer", Cause: err.Error(), Try: "check that `peer status` works there"}
 	}
@@ -85,6 +99,12 @@ func joinProblem(j protocol.Join, err error) error {
 	}
 	return &Problem{Code: CodeUnreachable, Message: "cannot join: nothing answered", Cause: strings.Join(cause, "; "),
 		Try: "check that `peer status` works on the other device, and that both are on one network", Details: details}
+}
+
+// turnedAway is the problem of a device that knocks where no invite is open: it is cut off without a word.
+func turnedAway(again string) *Problem {
+	return &Problem{Code: CodeInviteWrong, Message: "cannot join: the other device does not take new devices now",
+		Cause: "it has no open invite: none was made, or it was used or has expired", Try: again}
 }
 
 // attemptsOf returns what came of each address of a failed dial.

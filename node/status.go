@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"peerdex/catalog"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/member"
 	"peerdex/metrics"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -23,8 +25,8 @@ func (n *Node) nameOf(d record.DeviceID) string {
 	if d == n.self {
 		return n.label
 	}
-	if p := n.peers[d]; p != nil && p.name != "" {
-		return p.name
+	if name := n.facts[d].name; name != "" {
+		return name
 	}
 	return d.Short()
 }
@@ -72,6 +74,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 			s.Locations = append(s.Locations, l)
 		}
 	}
+	if s.Requests, err = n.Requests(ctx); err != nil {
+		return s, err
+	}
 	s.Attention = append(s.Attention, n.attention(s)...)
 	return s, nil
 }
@@ -82,6 +87,10 @@ func (n *Node) attention(s Status) (out []Attention) {
 		out = append(out, Attention{Severity: "problem",
 			Text: "this device's identity is in use twice: nothing it does is recorded any more", Try: "peer sync events --event-type feed_cloned"})
 	}
+	for _, r := range s.Requests {
+		out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%s asks to join; approve only if it shows the digits %s", r.Name, r.Digits), Try: r.Approve})
+	}
+	out = append(out, standingAttention(s.Devices)...)
 	for _, l := range s.Locations {
 		switch {
 		case l.State == "gone":
@@ -101,7 +110,25 @@ func (n *Node) attention(s Status) (out []Attention) {
 	return out
 }
 
-// Devices returns every member, this device first, then by name.
+// standingAttention says what is odd about who belongs.
+func standingAttention(devices []DeviceView) (out []Attention) {
+	var self DeviceView
+	for _, d := range devices {
+		switch {
+		case d.Self:
+			self = d
+			if d.Gone != "" {
+				out = append(out, Attention{Severity: "problem", Text: "this device was put out of the library: the others refuse it", Try: "peer leave"})
+			}
+		case d.Gone == "" && d.Name == self.Name:
+			out = append(out, Attention{Severity: "warning", Device: d.ID, Text: "another device has the same name as this one", Try: "peer devices rename ANOTHER-NAME"})
+		}
+	}
+	return out
+}
+
+// Devices returns every member, this device first, then by name, and after them the devices that were revoked
+// or have left.
 func (n *Node) Devices(context.Context) ([]DeviceView, error) {
 	states := map[feed.ID]feed.State{}
 	for _, st := range n.store.States() {
@@ -110,9 +137,19 @@ func (n *Node) Devices(context.Context) ([]DeviceView, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := []DeviceView{}
-	for _, c := range n.set.Certs() {
-		d := c.Subject
-		v := DeviceView{ID: idText(d), Short: d.Short(), Name: n.nameOf(d), Self: d == n.self, Added: c.Stamp.Time()}
+	all := n.set.Members()
+	for _, gone := range n.set.Gone() {
+		if gone.Kind != member.Forget {
+			all = append(all, gone.Device)
+		}
+	}
+	if !slices.Contains(all, n.self) { // put out, and forgotten
+		all = append(all, n.self)
+	}
+	for _, d := range all {
+		v := DeviceView{ID: idText(d), Short: d.Short(), Name: n.nameOf(d), Self: d == n.self, Link: LinkDisconnected}
+		v.OS, v.Version = n.facts[d].os, n.facts[d].version
+		n.viewStanding(&v, d)
 		for id, st := range states {
 			if id.Device != d || !n.follow[id] {
 				continue
@@ -130,21 +167,43 @@ func (n *Node) Devices(context.Context) ([]DeviceView, error) {
 		}
 		out = append(out, v)
 	}
-	slices.SortFunc(out, func(a, b DeviceView) int {
-		if a.Self != b.Self {
-			if a.Self {
-				return -1
-			}
+	order := func(v DeviceView) int {
+		switch {
+		case v.Self:
+			return 0
+		case v.Gone == "":
 			return 1
 		}
-		return strings.Compare(a.Name+a.ID, b.Name+b.ID)
+		return 2
+	}
+	slices.SortFunc(out, func(a, b DeviceView) int {
+		return cmp.Or(order(a)-order(b), strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
 	})
 	return out, nil
 }
 
+// viewStanding fills in whether a device belongs; n.mu is held.
+func (n *Node) viewStanding(v *DeviceView, d record.DeviceID) {
+	if role := n.set.Role(d); role != 0 {
+		v.Role, v.Added = role.String(), n.set.Added(d).Time()
+		return
+	}
+	gone, out := n.set.Removed(d)
+	if !out {
+		return
+	}
+	v.GoneSince = gone.Stamp.Time()
+	switch v.Gone = GoneLeft; {
+	case !gone.Kind.Removes():
+	case gone.By == [32]byte(n.lib.root):
+		v.Gone, v.GoneBy = GoneRevoked, "root"
+	default:
+		v.Gone, v.GoneBy = GoneRevoked, idText(gone.By)
+	}
+}
+
 // viewPeer fills in what is known of another device; n.mu is held.
 func (n *Node) viewPeer(v *DeviceView, p *peer, states map[feed.ID]feed.State) {
-	v.OS, v.Version = p.os, p.version
 	v.Link, v.Online, v.Seen = p.link.state, p.session != nil, p.seen
 	v.RTT, v.ClockOffset = metrics.Seconds(p.rtt), metrics.Seconds(p.offset)
 	v.Paused, v.Failures, v.LastError = p.paused.active(time.Now()), p.link.failures, p.link.lastErr
@@ -197,7 +256,7 @@ func (n *Node) Locations(context.Context) ([]LocationView, error) {
 	defer n.mu.Unlock()
 	out := []LocationView{}
 	for _, l := range all {
-		if n.set.Role(l.Owner) == 0 {
+		if !n.follow[feed.ID{Device: l.Owner}] {
 			continue
 		}
 		out = append(out, n.viewLocation(l, status[l.ID]))
@@ -271,7 +330,7 @@ func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
 	now := time.Now()
 	s := SyncStatus{
 		Now: now, State: n.phase.state, Reason: n.phase.reason, Since: n.phase.since,
-		Sessions: []SessionView{}, Devices: devices[min(1, len(devices)):],
+		Sessions: []SessionView{}, Devices: others(devices),
 	}
 	if n.paused.active(now) {
 		s.PausedUntil = n.paused.until
@@ -291,6 +350,11 @@ func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
 		s.Queues.WaitingParents += n.store.Counts(id).Orphans
 	}
 	return s, nil
+}
+
+// others returns the members but for this device.
+func others(all []DeviceView) []DeviceView {
+	return slices.DeleteFunc(all, func(d DeviceView) bool { return d.Self || d.Gone != "" })
 }
 
 // Metrics returns every number as of now.

@@ -48,6 +48,7 @@ type Status struct {
 	Bytes     uint64         `json:"bytes"`     //
 	Devices   []DeviceView   `json:"devices"`   // this one first, then by name
 	Locations []LocationView `json:"locations"` // of this device, by path
+	Requests  []RequestView  `json:"requests"`  // devices that ask to join without a secret
 	Attention []Attention    `json:"attention"` // worst first
 }
 
@@ -67,6 +68,10 @@ type DeviceView struct {
 	Self        bool            `json:"self"`
 	OS          string          `json:"os,omitempty"`
 	Version     string          `json:"version,omitempty"`
+	Role        string          `json:"role,omitempty"`        // member or admin; empty: it is out
+	Gone        string          `json:"gone,omitempty"`        // how it is out: revoked or left; what it wrote before stays
+	GoneBy      string          `json:"gone_by,omitempty"`     // peer ID of the admin that revoked it, or "root"
+	GoneSince   time.Time       `json:"gone_since,omitzero"`   // when
 	Added       time.Time       `json:"added,omitzero"`        // when it became a member
 	Link        string          `json:"link"`                  // one of the Link constants; connected for Self
 	Online      bool            `json:"online"`                // a live connection exists; what is known of it is known "now"
@@ -213,9 +218,11 @@ type InviteView struct {
 }
 
 // JoinProgress tells how far a join is. Stages come in this order; "connected" may be repeated while
-// records arrive.
+// records arrive, and "waiting" is for a person's approval, where there is no secret.
 type JoinProgress struct {
-	Stage   string          `json:"stage"`             // "dialing", "connected", "joined", "syncing", "in_step"
+	Stage   string          `json:"stage"`             // "dialing", "waiting", "joined", "connected", "syncing", "in_step"
+	Digits  string          `json:"digits,omitempty"`  // while waiting: what the other side shows as well
+	Approve string          `json:"approve,omitempty"` // while waiting: the command that approves there
 	Device  string          `json:"device,omitempty"`  // name of the device joined
 	Address string          `json:"address,omitempty"` // that answered, or is being dialed
 	RTT     metrics.Seconds `json:"rtt_seconds,omitempty"`

@@ -18,14 +18,15 @@ import (
 
 // app is what every command works with: the world outside as it was at the start, and the global flags.
 type app struct {
-	in       io.Reader
-	out, err io.Writer
-	env      func(string) string
-	now      func() time.Time
-	zone     *time.Location
-	outWidth int // columns of the terminal that out is; 0: not a terminal
-	errWidth int // likewise of err
-	open     opener
+	in         io.Reader
+	out, err   io.Writer
+	env        func(string) string
+	now        func() time.Time
+	zone       *time.Location
+	outWidth   int // columns of the terminal that out is; 0: not a terminal
+	errWidth   int // likewise of err
+	inTerminal bool
+	open       opener
 
 	home  string
 	json  bool

@@ -83,7 +83,7 @@ func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
 			Added: noon.AddDate(0, -1, 0)},
 		{ID: nasID, Short: "3F9D-PQ7A", Name: "nas", Link: node.LinkSyncing, Online: true, Seen: noon, AsOf: noon,
 			Address: "/ip4/192.168.1.20/udp/4001/quic-v1", RTT: metrics.Seconds(48 * time.Millisecond), WeLack: new(uint64(12)), ItLacks: new(uint64(313)),
-			Files: 131902, Bytes: 1_900_000_000_000, Paused: true},
+			Files: 131902, Bytes: 1_900_000_000_000, Paused: true, Role: "admin", Added: noon.AddDate(0, -2, 0)},
 	}, nil
 }
 
@@ -239,6 +239,9 @@ func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinPr
 		return err
 	}
 	fn(node.JoinProgress{Stage: "dialing", Address: req.Addrs[0]})
+	if req.Secret == "" {
+		fn(node.JoinProgress{Stage: "waiting", Address: req.Addrs[0], Digits: "402913", Approve: "peer devices approve 402913"})
+	}
 	fn(node.JoinProgress{Stage: "connected", Device: "nas", Address: req.Addrs[0], RTT: metrics.Seconds(3 * time.Millisecond)})
 	fn(node.JoinProgress{Stage: "joined", Device: "nas"})
 	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 0, Total: 217570})
@@ -246,6 +249,8 @@ func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinPr
 	fn(node.JoinProgress{Stage: "in_step", Device: "nas", Done: 217570, Total: 217570, Met: []string{"nanopi", hostile}})
 	return nil
 }
+
+func (f *fake) Requests(context.Context) ([]node.RequestView, error) { return nil, nil }
 
 func (f *fake) Stop(context.Context) (node.StopResult, error) {
 	if err := f.did("stop"); err != nil {
@@ -413,19 +418,26 @@ func (f *fake) Close() error {
 
 // bench is a command line in front of a fake daemon on a real socket.
 type bench struct {
-	t      *testing.T
-	home   string
-	fake   *fake
-	in     string
-	env    map[string]string
-	width  int // of stdout
-	ewidth int // of stderr
-	open   opener
-	cancel func()
+	t        *testing.T
+	home     string
+	fake     *fake
+	in       string
+	env      map[string]string
+	width    int  // of stdout
+	ewidth   int  // of stderr
+	terminal bool // whether stdin is one
+	open     opener
+	cancel   func()
 }
 
 // newBench starts the daemon. The home lies in a short path of its own: sockets have short names.
 func newBench(t *testing.T) *bench {
+	t.Helper()
+	return newBenchOf(t, func(f *fake) api.Backend { return f })
+}
+
+// newBenchOf is newBench with a backend made of the fake one.
+func newBenchOf(t *testing.T, backend func(*fake) api.Backend) *bench {
 	t.Helper()
 	b := newHome(t)
 	l, err := api.Listen(t.Context(), filepath.Join(b.home, "peer.sock"))
@@ -434,7 +446,7 @@ func newBench(t *testing.T) *bench {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- api.Server{Listener: l, Backend: b.fake}.Run(ctx) }()
+	go func() { done <- api.Server{Listener: l, Backend: backend(b.fake)}.Run(ctx) }()
 	b.cancel = cancel
 	b.fake.stopped = cancel
 	t.Cleanup(func() {
@@ -468,7 +480,7 @@ func (b *bench) app(out, err *bytes.Buffer) *app {
 		},
 		now:      func() time.Time { return noon },
 		zone:     time.UTC,
-		outWidth: b.width, errWidth: b.ewidth,
+		outWidth: b.width, errWidth: b.ewidth, inTerminal: b.terminal,
 		open: b.open,
 	}
 }

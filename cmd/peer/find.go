@@ -157,9 +157,12 @@ func (a *app) findFooter(res node.FindResult) {
 	var now []string
 	var old []string
 	for _, d := range res.Devices {
-		if d.Self || d.Online {
+		switch {
+		case d.Self || d.Online:
 			now = append(now, escape(d.Name))
-		} else {
+		case d.Gone != "":
+			old = append(old, escape(d.Name)+" "+ago(res.Now, d.AsOf)+" ("+escape(d.Gone)+")")
+		default:
 			old = append(old, escape(d.Name)+" "+ago(res.Now, d.AsOf))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mdp/qrterminal/v3"
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
@@ -16,6 +17,7 @@ import (
 // Stages of node.JoinProgress.
 const (
 	stageDialing   = "dialing"
+	stageWaiting   = "waiting"
 	stageConnected = "connected"
 	stageJoined    = "joined"
 	stageSyncing   = "syncing"
@@ -24,7 +26,7 @@ const (
 
 func (a *app) inviteCmd() *cobra.Command {
 	var req node.InviteRequest
-	var noWait bool
+	var noWait, code bool
 	cmd := &cobra.Command{
 		Use:   "invite",
 		Short: "Print the line that lets another device join",
@@ -33,21 +35,25 @@ func (a *app) inviteCmd() *cobra.Command {
 			"On a terminal the command then waits and tells who joined; Ctrl-C leaves the invite valid.",
 		Example: "peer invite\n" +
 			"peer invite --ttl 1h --uses 3\n" +
-			"peer invite --json | jq -r .line",
+			"peer invite --qr",
 		Annotations: exits(2, 3, 130),
 		Args:        arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.ask(cmd, func(ctx context.Context, c *api.Client) error { return a.invite(ctx, c, req, noWait) })
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error { return a.invite(ctx, c, req, noWait, code) })
 		},
 	}
 	req.TTL, req.Uses = metrics.Seconds(10*time.Minute), 1
 	cmd.Flags().Var(spanFlag{(*time.Duration)(&req.TTL)}, "ttl", "how long it can be used")
 	cmd.Flags().IntVar(&req.Uses, "uses", 1, "how many devices can use it")
+	cmd.Flags().BoolVar(&code, "qr", false, "show the line as a QR code too, for a camera")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for who joins")
 	return cmd
 }
 
-func (a *app) invite(ctx context.Context, c *api.Client, req node.InviteRequest, noWait bool) error {
+func (a *app) invite(ctx context.Context, c *api.Client, req node.InviteRequest, noWait, code bool) error {
+	if code && a.json {
+		return usage("--qr is for people, --json is not", "a document holds no picture", "peer invite --qr")
+	}
 	if req.Uses < 1 {
 		return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("an invite for %d devices lets nobody in", req.Uses),
 			Cause: "--uses is at least 1", Try: "peer invite --uses 1"}
@@ -69,13 +75,32 @@ func (a *app) invite(ctx context.Context, c *api.Client, req node.InviteRequest,
 	}
 	if a.outWidth == 0 || noWait {
 		a.hint("join line (works %s, until %s):", times, v.Expires.In(a.zone).Format("15:04"))
-		return a.print("%s\n", escape(v.Line))
+		if err := a.print("%s\n", escape(v.Line)); err != nil || !code {
+			return err
+		}
+		return a.showCode(v.Line)
 	}
 	if err := a.print("join line (works %s, until %s):\n  peer join '%s'\n", times, v.Expires.In(a.zone).Format("15:04"), escape(v.Line)); err != nil {
 		return err
 	}
+	if code {
+		if err := a.showCode(v.Line); err != nil {
+			return err
+		}
+	}
 	a.hint("waiting…")
 	return a.awaitGuests(ctx, c, before, v)
+}
+
+// showCode prints text as a QR code of half blocks, or of spaces and hashes where there are none.
+func (a *app) showCode(text string) error {
+	var b strings.Builder
+	if a.ascii {
+		qrterminal.GenerateWithConfig(text, qrterminal.Config{Level: qrterminal.L, Writer: &b, BlackChar: "##", WhiteChar: "  ", QuietZone: 2})
+	} else {
+		qrterminal.GenerateHalfBlock(text, qrterminal.L, &b)
+	}
+	return a.print("%s", b.String())
 }
 
 // awaitGuests tells who joins until the invite is used up or expires.
@@ -123,10 +148,11 @@ func nonEmpty(parts ...string) (out []string) {
 
 func (a *app) joinCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "join LINE|-",
+		Use:   "join LINE|ADDRESS|-",
 		Short: "Join the library of another device with the line it printed",
 		Long: "Join the library of another device with the line that `peer invite` printed there, and wait\n" +
-			"until this device is in step with it. With - the line is read from stdin.",
+			"until this device is in step with it. With - the line is read from stdin. Without the secret after #\n" +
+			"both devices show six digits, and a person compares them and approves there.",
 		Example: "peer join '/ip4/192.168.1.20/udp/4001/quic-v1/p2p/12D3KooW…#k7f3-9qxe'\n" +
 			"peer join - < join-line\n" +
 			"peer join - --json < join-line",
@@ -168,6 +194,9 @@ type joinView struct {
 func (a *app) joinView() *joinView { return &joinView{a: a, meter: a.meter("catalogue", "changes")} }
 
 func (v *joinView) show(p node.JoinProgress) {
+	if p.Stage == stageWaiting { // with --json too: nothing comes of it unless a person acts
+		v.a.waitFor(p)
+	}
 	if v.a.json {
 		return
 	}
@@ -206,4 +235,9 @@ func (v *joinView) show(p node.JoinProgress) {
 		}
 		say("%s Try: peer find holiday", line)
 	}
+}
+
+// waitFor says what a person has to do at the other device.
+func (a *app) waitFor(p node.JoinProgress) {
+	fmt.Fprintf(a.err, "waiting for approval. This device shows the digits %s.\nOn the other device, if it shows the same:\n  %s\n", grouped(p.Digits), escape(p.Approve))
 }

@@ -33,12 +33,13 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		env:      os.Getenv,
-		now:      time.Now,
-		zone:     time.Local,
-		outWidth: terminalWidth(os.Stdout),
-		errWidth: terminalWidth(os.Stderr),
-		open:     openNode,
+		env:        os.Getenv,
+		now:        time.Now,
+		zone:       time.Local,
+		outWidth:   terminalWidth(os.Stdout),
+		errWidth:   terminalWidth(os.Stderr),
+		inTerminal: terminalWidth(os.Stdin) > 0,
+		open:       openNode,
 	}
 	return a.main(ctx, os.Args[1:])
 }

@@ -329,11 +329,30 @@ func joinsSoFar(ctx context.Context, n daemon) (eventlog.Query, error) {
 	return q, err
 }
 
-// tellJoins prints who joins, until ctx ends.
+// requestsEvery is how often a start looks whether a device asks to join without an invite.
+const requestsEvery = time.Second
+
+// tellJoins prints who joins and who asks to, until ctx ends.
 func (a *app) tellJoins(ctx context.Context, n daemon, self string, q eventlog.Query) error {
 	wake, cancel := n.WatchEvents()
 	defer cancel()
+	look := time.NewTicker(requestsEvery)
+	defer look.Stop()
+	asked := map[string]bool{} // digits that were shown
 	for {
+		asking, err := n.Requests(ctx)
+		if err != nil {
+			return err
+		}
+		for _, r := range asking {
+			if asked[r.Digits] {
+				continue
+			}
+			asked[r.Digits] = true
+			if err := a.print("%s", strings.TrimPrefix(requestsText([]node.RequestView{r}), "\n")); err != nil {
+				return err
+			}
+		}
 		events, next, err := n.Events(ctx, q)
 		if err != nil {
 			return err
@@ -355,6 +374,7 @@ func (a *app) tellJoins(ctx context.Context, n daemon, self string, q eventlog.Q
 		case <-ctx.Done():
 			return nil
 		case <-wake:
+		case <-look.C:
 		}
 	}
 }
@@ -379,7 +399,7 @@ func (a *app) startText(st node.Status, locations []node.LocationView, invite *n
 	fmt.Fprintf(&b, "%s\n", strings.Join([]string{
 		"peer " + escape(st.Version),
 		fmt.Sprintf("device %s (%s)", escape(self.Name), escape(self.Short)),
-		fmt.Sprintf("library %s, %s", escape(st.Library[:min(8, len(st.Library))]), plural(uint64(len(st.Devices)), "device", "devices")),
+		fmt.Sprintf("library %s, %s", escape(st.Library[:min(8, len(st.Library))]), plural(members(st.Devices), "device", "devices")),
 	}, a.sep()))
 	for _, l := range locations {
 		fmt.Fprintf(&b, "  watching   %s\n", a.watchingLine(l))

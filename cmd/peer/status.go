@@ -86,6 +86,16 @@ func selfOf(list []node.DeviceView) node.DeviceView {
 	return node.DeviceView{}
 }
 
+// members counts the devices that belong.
+func members(list []node.DeviceView) (n uint64) {
+	for _, d := range list {
+		if d.Gone == "" {
+			n++
+		}
+	}
+	return n
+}
+
 func (a *app) statusHead(st node.Status) string {
 	g := stateMark(st.State)
 	if !healthy(st) && st.State != node.StatePaused {
@@ -111,7 +121,7 @@ func (a *app) statusText(st node.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s   %s\n", a.statusHead(st), strings.Join([]string{
 		"library " + escape(st.Library[:min(8, len(st.Library))]),
-		plural(uint64(len(st.Devices)), "device", "devices"),
+		plural(members(st.Devices), "device", "devices"),
 		plural(st.Files, "file", "files"),
 	}, a.sep()))
 	fmt.Fprintf(&b, "  Catalogue   %s\n", a.catalogueLine(st))
@@ -152,6 +162,9 @@ func (a *app) linkCells(now time.Time, d node.DeviceView) []string {
 		}
 	}
 	link := escape(d.Link)
+	if d.Gone != "" {
+		return []string{escape(d.Name), a.glyph(bad) + " " + escape(d.Gone), "-", "-", "-", "-", seen(now, d)}
+	}
 	if d.Paused {
 		link += ", paused"
 	}
@@ -173,7 +186,7 @@ func (a *app) catalogueLine(st node.Status) string {
 	var inStep, parts []string
 	for _, d := range st.Devices {
 		switch {
-		case d.Self:
+		case d.Self, d.Gone != "":
 		case !d.Online:
 			parts = append(parts, escape(d.Name)+" away, "+fresh(st.Now, false, d.Seen))
 		case d.WeLack == nil || d.ItLacks == nil:
