@@ -1,24 +1,27 @@
 package feed
 
 import (
+	"errors"
+	"reflect"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// Root gives, without a tree to keep, the root that an editor gives.
-func TestRootIsTheEditors(t *testing.T) {
+// A builder writes the tree and returns the root that an editor does.
+func TestBuilderDoesAsTheEditor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shape := rapid.SampledFrom([]Shape{{1, 1}, {2, 1}, {3, 2}, DefaultShape}).Draw(t, "shape")
 		seqs := rapid.SliceOfNDistinct(rapid.Uint64Range(1, 5000), 0, 60, rapid.ID[uint64]).Draw(t, "seqs")
 		slices.Sort(seqs)
-		editor := NewEditor(shape, newMemoryNodes(shape))
+		kept, built := newMemoryNodes(shape), newMemoryNodes(shape)
+		editor, builder := NewEditor(shape, kept), NewBuilder(shape, built)
 		var refs []Ref
 		for _, seq := range seqs {
 			r := Ref{Seq: seq, Digest: Digest{byte(seq), byte(seq >> 8), 7}}
 			refs = append(refs, r)
-			if err := editor.Add(r); err != nil {
+			if err := errors.Join(editor.Add(r), builder.Add(r)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -30,8 +33,15 @@ func TestRootIsTheEditors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := shape.Root(refs, top); got != want {
-			t.Fatalf("root %x, the editor's %x", got, want)
+		got, height, err := builder.Finish(top)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want || builder.Count() != uint64(len(refs)) || shape.Root(refs, top) != want {
+			t.Fatalf("root %x of %d, the editor's %x of %d", got, builder.Count(), want, len(refs))
+		}
+		if built.height = height; !reflect.DeepEqual(built, kept) {
+			t.Fatalf("tree %+v, the editor's %+v", built, kept)
 		}
 		if len(refs) > 0 && refs[len(refs)-1].Seq>>shape.LeafBits > 0 && shape.Root(refs, 0) == want {
 			t.Fatal("a ref above the top goes unnoticed")

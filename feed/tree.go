@@ -292,35 +292,3 @@ func (s Shape) HashAt(nodes Nodes, level int, i uint64) (Hash, error) {
 	}
 	return s.HashNode(children), nil
 }
-
-// Root returns the root of a feed whose head has seq top and whose live set refs is, in order of seq: what
-// Editor.Flush returns, without a place to keep the tree. A ref above top makes a root that no such feed has.
-func (s Shape) Root(refs []Ref, top uint64) Hash {
-	below := map[uint64]Hash{}
-	for len(refs) > 0 {
-		i, n := s.Leaf(refs[0].Seq), 1
-		for n < len(refs) && s.Leaf(refs[n].Seq) == i {
-			n++
-		}
-		below[i] = Leaf(refs[:n]).Hash()
-		refs = refs[n:]
-	}
-	for range s.Top(top) {
-		children := map[uint64][]Hash{}
-		for i, h := range below {
-			p := i >> s.FanBits
-			if children[p] == nil {
-				children[p] = make([]Hash, s.Fan())
-			}
-			children[p][i&uint64(s.Fan()-1)] = h
-		}
-		below = make(map[uint64]Hash, len(children))
-		for p, c := range children {
-			below[p] = s.HashNode(c)
-		}
-	}
-	if len(below) > 1 {
-		return Hash{0xFF}
-	}
-	return below[0]
-}
