@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"peerdex/feed"
 	"peerdex/hlc"
 	"peerdex/member"
+	"peerdex/store"
 )
 
 // home is the device's data folder:
@@ -29,7 +29,7 @@ import (
 //	clock          the stamp below which none is issued again (package hlc)
 //	port           where the device listened last, unless it was told where
 //	marker         highest durable seqs, outside the store (package store)
-//	store/         Badger
+//	store/         Badger, see store/current.go
 type home string
 
 func (h home) path(name string) string { return filepath.Join(string(h), name) }
@@ -71,41 +71,7 @@ func (h home) key(name string, create bool) (ed25519.PrivateKey, error) {
 }
 
 // write replaces a file durably: whole or not at all.
-func (h home) write(name string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(string(h), name+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", name, errors.Join(err, os.Remove(tmp.Name())))
-		}
-	}()
-	if err = tmp.Chmod(0o600); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), h.path(name)); err != nil {
-		return err
-	}
-	return syncDir(string(h))
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, errors.ErrUnsupported) || runtime.GOOS == "windows" {
-		err = nil // Windows has no such call, and no need
-	}
-	return errors.Join(err, d.Close())
-}
+func (h home) write(name string, data []byte) error { return store.Replace(h.path(name), data) }
 
 // clock returns the device's clock, which keeps its bound in a file of its own: it is asked for stamps
 // inside the store's transactions.
@@ -147,7 +113,7 @@ func (h home) rename(from, to string) error {
 	if err := os.Rename(h.path(from), h.path(to)); err != nil {
 		return fmt.Errorf("keep %s: %w", from, err)
 	}
-	return syncDir(string(h))
+	return store.SyncDir(string(h))
 }
 
 // remove deletes a file durably; one that is not there is no error.
@@ -155,7 +121,7 @@ func (h home) remove(name string) error {
 	if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	return syncDir(string(h))
+	return store.SyncDir(string(h))
 }
 
 // loadLibrary returns the library this home belongs to; false if it has none yet.

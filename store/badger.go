@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
+	codec "github.com/dgraph-io/badger/v4/options"
 
 	"peerdex/kv"
 )
@@ -38,17 +38,19 @@ const (
 	MinFree   = 512 << 20 // bytes the disk must keep free: sixteen memtables; small facts and events may use half of it
 )
 
-// engine is kv.Engine on Badger.
+// engine is kv.Engine on Badger. The files it works on may be replaced while it is open: what is under way
+// ends on those it began on.
 type engine struct {
-	db   *badger.DB
-	dir  string
+	root string // the store's folder
+	log  *slog.Logger
 	free func(dir string) (uint64, error)
 
-	write sync.Mutex // one writer at a time: Badger's own conflict detection is off
+	write sync.Mutex // one writer at a time: Badger's own conflict detection is off; taken before mu
 
-	mu     sync.Mutex // guards closed, and active against Add after Wait
-	closed bool
-	active sync.WaitGroup // calls under way: Badger panics when used after Close
+	mu       sync.Mutex // guards closed, on, and on's active against Add after Wait
+	closed   bool
+	on       *disk          // changes under write alone
+	retiring sync.WaitGroup // replaced files that are still read
 
 	committed atomic.Uint64 // transactions so far
 	syncing   sync.Mutex    // guards synced and lets waiters share one fsync
@@ -56,37 +58,77 @@ type engine struct {
 	broken    error // of the first fsync that failed; also guarded by syncing
 }
 
-func openBadger(dir string, free func(dir string) (uint64, error), log *slog.Logger) (*engine, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// disk is a folder that Badger has open.
+type disk struct {
+	db     *badger.DB
+	dir    string
+	active sync.WaitGroup // calls under way: Badger panics when used after Close
+}
+
+// close waits for calls under way.
+func (d *disk) close() error {
+	d.active.Wait()
+	return d.db.Close()
+}
+
+func openBadger(root string, free func(dir string) (uint64, error), log *slog.Logger) (*engine, error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
-	e := &engine{dir: dir, free: free}
+	e := &engine{root: root, log: log, free: free}
 	if err := e.room(MinFree / 2); err != nil { // Badger maps new files as it opens
 		return nil, err
 	}
-	db, err := open(badger.DefaultOptions(dir).
+	for {
+		name, err := current(root)
+		if err != nil {
+			return nil, err
+		}
+		if e.on, err = openDisk(filepath.Join(root, name), log); err != nil {
+			return nil, err
+		}
+		now, err := current(root)
+		if err == nil && now == name {
+			err = removeLeftovers(root, name)
+		} else if err == nil { // another process had it open and replaced its files before it ended
+			if err = e.on.close(); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(err, e.on.close())
+		}
+		return e, nil
+	}
+}
+
+func options(dir string, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithNumLevelZeroTables(4).
 		WithValueLogFileSize(logFile).
 		WithBlockCacheSize(cacheSize).
-		WithCompression(options.Snappy).
+		WithCompression(codec.Snappy).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithChecksumVerificationMode(codec.OnTableAndBlockRead).
 		WithMetricsEnabled(false).
-		WithLogger(badgerLog{log}))
-	if err != nil {
-		if strings.Contains(err.Error(), "Cannot acquire directory lock") { // Badger has no sentinel for it
-			return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
-		}
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return nil, fmt.Errorf("open badger in %s: %w", dir, err)
-		}
-		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
+		WithLogger(badgerLog{log})
+}
+
+func openDisk(dir string, log *slog.Logger) (*disk, error) {
+	db, err := open(options(dir, log))
+	if err == nil {
+		return &disk{db: db, dir: dir}, nil
 	}
-	e.db = db
-	return e, nil
+	if strings.Contains(err.Error(), "Cannot acquire directory lock") { // Badger has no sentinel for it
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return nil, fmt.Errorf("open badger in %s: %w", dir, err)
+	}
+	return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
 }
 
 // open is badger.Open, which panics on some files that are not what they should be.
@@ -99,15 +141,15 @@ func open(opt badger.Options) (db *badger.DB, err error) {
 	return badger.Open(opt)
 }
 
-// enter keeps the engine open until active.Done is called.
-func (e *engine) enter() error {
+// enter keeps the files in use open until their active.Done is called.
+func (e *engine) enter() (*disk, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return kv.ErrClosed
+		return nil, kv.ErrClosed
 	}
-	e.active.Add(1)
-	return nil
+	e.on.active.Add(1)
+	return e.on, nil
 }
 
 func (e *engine) View(fn func(kv.Reader) error) error {
@@ -120,23 +162,34 @@ func (e *engine) View(fn func(kv.Reader) error) error {
 }
 
 func (e *engine) Snapshot() (kv.Snapshot, error) {
-	if err := e.enter(); err != nil {
+	d, err := e.enter()
+	if err != nil {
 		return nil, err
 	}
-	return &badgerTx{tx: e.db.NewTransaction(false), done: e.active.Done}, nil
+	return &badgerTx{tx: d.db.NewTransaction(false), done: d.active.Done}, nil
 }
 
 func (e *engine) Update(fn func(kv.Tx) error) error {
-	if err := e.enter(); err != nil {
-		return err
-	}
-	defer e.active.Done()
 	e.write.Lock()
 	defer e.write.Unlock()
+	d, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer d.active.Done()
 	if err := e.room(MinFree / 2); err != nil {
 		return err
 	}
-	tx := &badgerTx{tx: e.db.NewTransaction(true)}
+	if err := d.update(fn); err != nil {
+		return err
+	}
+	e.committed.Add(1)
+	return nil
+}
+
+// update is one transaction; nobody else writes.
+func (d *disk) update(fn func(kv.Tx) error) error {
+	tx := &badgerTx{tx: d.db.NewTransaction(true)}
 	defer tx.tx.Discard()
 	if err := errors.Join(fn(tx), tx.failed); err != nil {
 		return err
@@ -144,27 +197,22 @@ func (e *engine) Update(fn func(kv.Tx) error) error {
 	if err := edge(tx.tx.Commit()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	e.committed.Add(1)
 	return nil
 }
 
 // room returns ErrNoSpace unless so many bytes are free where the store is.
 func (e *engine) room(need uint64) error {
-	free, err := e.free(e.dir)
+	free, err := e.free(e.root)
 	if err != nil {
 		return fmt.Errorf("ask for free space: %w", err)
 	}
 	if free < need {
-		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.dir, need)
+		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.root, need)
 	}
 	return nil
 }
 
 func (e *engine) Sync() error {
-	if err := e.enter(); err != nil {
-		return err
-	}
-	defer e.active.Done()
 	want := e.committed.Load()
 	e.syncing.Lock()
 	defer e.syncing.Unlock()
@@ -172,10 +220,13 @@ func (e *engine) Sync() error {
 		return e.broken
 	}
 	if e.synced >= want {
-		return nil // somebody's fsync began after our commit
+		return e.open() // somebody's fsync began after our commit
 	}
-	covers := e.committed.Load()
-	if err := e.flush(); err != nil {
+	covers, err := e.flush()
+	if errors.Is(err, kv.ErrClosed) {
+		return err
+	}
+	if err != nil {
 		e.broken = fmt.Errorf("sync store: %w", err) // the kernel may have dropped what it could not write: a later success proves nothing
 		return e.broken
 	}
@@ -183,13 +234,37 @@ func (e *engine) Sync() error {
 	return nil
 }
 
-// flush makes the logs durable. A full memtable is replaced by a writer, so none runs while Badger looks which
-// one is in use.
-func (e *engine) flush() error {
+// fail makes every Sync from now on return err.
+func (e *engine) fail(err error) {
+	e.syncing.Lock()
+	defer e.syncing.Unlock()
+	e.broken = errors.Join(e.broken, err)
+}
+
+// open returns kv.ErrClosed after Close.
+func (e *engine) open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return kv.ErrClosed
+	}
+	return nil
+}
+
+// flush makes the logs durable and returns how many transactions that covers. A full memtable is replaced by
+// a writer, and so are the files: none runs while Badger looks which log is in use.
+func (e *engine) flush() (covers uint64, err error) {
 	e.write.Lock()
-	err := e.db.Sync()
+	d, err := e.enter()
+	if err != nil {
+		e.write.Unlock()
+		return 0, err
+	}
+	defer d.active.Done()
+	covers = e.committed.Load()
+	err = d.db.Sync()
 	e.write.Unlock()
-	return errors.Join(err, syncFull(e.dir))
+	return covers, errors.Join(err, syncFull(d.dir))
 }
 
 // syncFull makes the logs of memtables durable that are full and wait to become tables: Badger's own Sync
@@ -221,6 +296,20 @@ func syncFull(dir string) error {
 	return nil
 }
 
+// replace goes on with next, whose every byte is durable and that CURRENT names; e.write is held. The files
+// until now are removed once nobody reads them.
+func (e *engine) replace(next *disk) {
+	e.mu.Lock()
+	old := e.on
+	e.on = next
+	e.mu.Unlock()
+	e.retiring.Go(func() {
+		if err := errors.Join(old.close(), removeFiles(e.root, old.dir)); err != nil { // what is left is removed when the store is opened again
+			e.log.Warn("replaced files not removed", "dir", old.dir, "err", err)
+		}
+	})
+}
+
 func (e *engine) Close() error {
 	e.mu.Lock()
 	was := e.closed
@@ -229,8 +318,12 @@ func (e *engine) Close() error {
 	if was {
 		return nil
 	}
-	e.active.Wait()
-	return e.db.Close()
+	e.write.Lock() // who waits for it finds the engine closed
+	on := e.on
+	e.write.Unlock()
+	err := on.close()
+	e.retiring.Wait()
+	return err
 }
 
 // edge turns Badger's errors into the contract's.

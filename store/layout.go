@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"peerdex/feed"
 	"peerdex/record"
@@ -48,6 +49,23 @@ type num uint32
 
 func (n num) key(family byte, room int) []byte {
 	return binary.BigEndian.AppendUint32(append(make([]byte, 0, 5+room), family), uint32(n))
+}
+
+// numIn returns the number of the feed that a row belongs to; false for one that belongs to no single feed.
+func numIn(key []byte) (n num, ok bool) {
+	at := 1
+	switch family := key[0]; {
+	case family == famRegister:
+		at = len(key) - 4
+	case family == famHash:
+		at += len(record.Hash{})
+	case family != famEntry && !slices.Contains(feedFamilies, family):
+		return 0, false
+	}
+	if at < 1 || len(key) < at+4 {
+		return 0, false
+	}
+	return num(binary.BigEndian.Uint32(key[at:])), true
 }
 
 func localKey(name string) []byte { return append([]byte{famLocal}, name...) }

@@ -95,12 +95,14 @@ type Store struct {
 	rolled   bool   // the marker is ahead of the store, or of another instance
 
 	writing sync.Mutex // held from the start of a transaction until rows shows it
+	topNum  num        // the highest number a Load has given out; guarded by writing
 
 	mu         sync.Mutex // guards the fields below; never held during a transaction
 	rows       map[feed.ID]*row
 	frozen     bool
 	generation uint64 // of the membership
 	claims     map[feed.ID]bool
+	loading    bool                         // a Load goes on
 	commits    uint64                       // transactions that changed heads or registers
 	edited     map[record.EntityKind]uint64 // transactions that changed registers of a kind
 	durable    uint64                       // how many of those a Sync has covered
@@ -319,7 +321,12 @@ func (s *Store) Counts(id feed.ID) Counts {
 // log, which stays all but empty. Zero on other engines.
 func (s *Store) Size() (lsm, log int64, err error) {
 	if e, ok := s.eng.(*engine); ok {
-		return sizeOf(e.dir)
+		d, err := e.enter()
+		if err != nil {
+			return 0, 0, err
+		}
+		defer d.active.Done()
+		return sizeOf(d.dir)
 	}
 	return 0, 0, nil
 }
@@ -335,7 +342,7 @@ func (s *Store) Room() error {
 // Free returns the bytes free where the store is; zero if that is not known.
 func (s *Store) Free() uint64 {
 	if e, ok := s.eng.(*engine); ok {
-		if free, err := e.free(e.dir); err == nil {
+		if free, err := e.free(e.root); err == nil {
 			return free
 		}
 	}

@@ -22,6 +22,7 @@ type tx struct {
 	devices []sharedFeed               // see sharedFeeds
 	aside   int                        // registers set aside
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
+	loading bool                       // of a Load, which looks for parents when all entries are there
 }
 
 // update runs fn in one transaction; the states it changed show once it is committed.
@@ -92,20 +93,30 @@ func (t *tx) row(id feed.ID) (*row, error) {
 		r = &row{state: feed.State{Feed: id}}
 	}
 	if r.num == 0 {
-		b, err := t.kv.Get(localKey("feeds"))
+		last, err := lastNum(t.kv)
 		if err != nil {
 			return nil, err
 		}
-		if len(b) == 4 {
-			r.num = num(binary.BigEndian.Uint32(b))
-		}
-		r.num++
-		if err := t.kv.Set(localKey("feeds"), binary.BigEndian.AppendUint32(nil, uint32(r.num))); err != nil {
+		r.num = max(last, t.s.topNum) + 1
+		if err := setLastNum(t.kv, r.num); err != nil {
 			return nil, err
 		}
 	}
 	t.rows[id] = r
 	return r, nil
+}
+
+// lastNum returns the highest number that a feed ever had.
+func lastNum(k kv.Reader) (n num, err error) {
+	b, err := k.Get(localKey("feeds"))
+	if len(b) == 4 {
+		n = num(binary.BigEndian.Uint32(b))
+	}
+	return n, err
+}
+
+func setLastNum(k kv.Tx, n num) error {
+	return k.Set(localKey("feeds"), binary.BigEndian.AppendUint32(nil, uint32(n)))
 }
 
 func (t *tx) tree(r *row) *feed.Editor {
@@ -181,6 +192,14 @@ func (t *tx) upsert(r *row, e feed.Entry, local []byte) (*held, error) {
 // insert puts in an entry whose key stands for nothing. rec is the record in it, nil if accept refuses
 // that.
 func (t *tx) insert(r *row, e feed.Entry, rec record.Record, local []byte) error {
+	if err := t.tree(r).Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
+		return err
+	}
+	return t.keep(r, e, rec, local)
+}
+
+// keep writes everything of an entry but what the tree knows of it.
+func (t *tx) keep(r *row, e feed.Entry, rec record.Record, local []byte) error {
 	v := make([]byte, 0, 1+len(local)+len(e.Record))
 	v = append(append(append(v, byte(len(local))), local...), e.Record...)
 	if err := t.kv.Set(r.num.entry(e.Seq, e.Key), v); err != nil {
@@ -190,9 +209,6 @@ func (t *tx) insert(r *row, e feed.Entry, rec record.Record, local []byte) error
 		return err
 	}
 	r.state.Count++
-	if err := t.tree(r).Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
-		return err
-	}
 	return t.index(r, e, rec)
 }
 
@@ -312,7 +328,7 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 // place notes whether an entry's parent is there, and whom the entry itself was awaited by. Only other
 // devices' feeds can lack a parent: a delta brings an entry before the folder that was moved after it.
 func (t *tx) place(r *row, f record.File) error {
-	if r.state.Feed.Device == t.s.cfg.Device {
+	if r.state.Feed.Device == t.s.cfg.Device || t.loading {
 		return nil
 	}
 	if t.parents == nil {

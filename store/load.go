@@ -1,0 +1,614 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/record"
+)
+
+// LoadOverhead is how many bytes of disk an entry takes, beyond its own, while it is loaded: its rows in the
+// indexes, and those once more until they are sorted.
+const LoadOverhead = 400
+
+var (
+	// ErrHeld is returned by Load when all that is offered is held already.
+	ErrHeld = errors.New("nothing in it is new here")
+	// ErrLoading is returned by Load while another Load of this store goes on.
+	ErrLoading = errors.New("the store is being loaded already")
+)
+
+// Load is location feeds of other devices on their way into fresh files, together with everything the store
+// holds. The store goes on beside it, reading and writing; nothing of the Load shows until Install has
+// verified every feed and put the fresh files in the place of the old. Device feeds go through Apply: they are
+// small, and registers may clash with others, have to be rescued, or change the membership. One goroutine
+// uses it.
+type Load struct {
+	s       *Store
+	e       *engine
+	old     *disk
+	pin     *badgerTx // what the store held when the Load began
+	name    string    // of the fresh folder
+	dir     string
+	out     *bulk
+	sorted  map[byte]*sorter // families whose rows do not come in order
+	tx      *tx              // puts rows into out and sorted
+	feeds   []*arrival       // those taken, in order
+	at      int              // the one that is coming
+	gone    map[num]bool     // numbers of feeds that are replaced whole: their rows are left behind
+	release []func()         // of the claims
+
+	limit int // of the sorters; sortBytes but in tests
+
+	installed bool
+	named     bool // CURRENT may name the fresh folder, though it was not installed
+}
+
+// arrival is one feed that is being loaded.
+type arrival struct {
+	row    *row // under a number of its own
+	head   feed.Head
+	tree   *feed.Builder
+	last   uint64 // seq of the last entry
+	loaded Loaded
+
+	known   bool // to the store when the Load began
+	dropped bool // since
+}
+
+// Loaded is what came of one feed.
+type Loaded struct {
+	Head     feed.Head
+	Counts   Counts
+	Rejected int      // entries that this version shows to nobody
+	Rejects  []Reject // the first few
+}
+
+// Load begins to load feeds at the given heads; their entries come feed by feed in the order of the heads. Taken
+// are the location feeds of other devices that a head brings further, whole: what was held of them is left
+// behind. Takes tells which. They are claimed until Close (rule 7). Load returns feed.ErrSignature for a head that
+// is not its owner's, ErrHeld, ErrLoading, and ErrNoSpace unless room bytes are free besides what the store
+// takes itself. Close it.
+func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
+	e, ok := s.eng.(*engine)
+	if !ok {
+		return nil, errors.New("load: this kind of store has no files")
+	}
+	for _, h := range heads {
+		if err := s.Check(h); err != nil {
+			return nil, err
+		}
+	}
+	size, _, err := s.Size()
+	if err == nil {
+		err = e.room(MinFree + room + uint64(size))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !s.startLoading() {
+		return nil, ErrLoading
+	}
+	l := &Load{s: s, e: e, sorted: map[byte]*sorter{}, gone: map[num]bool{}, release: []func(){s.stopLoading}, limit: sortBytes}
+	l.tx = &tx{s: s, kv: sink{l: l}, loading: true}
+	if err := l.begin(heads); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (s *Store) startLoading() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.loading
+	s.loading = true
+	return !was
+}
+
+func (s *Store) stopLoading() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loading = false
+}
+
+func (l *Load) begin(heads []feed.Head) error {
+	for _, h := range heads {
+		if h.Feed.Device == l.s.cfg.Device || h.Feed.IsDevice() {
+			continue
+		}
+		release, ok := l.s.Claim(h.Feed)
+		if !ok {
+			continue
+		}
+		if st, _ := l.s.State(h.Feed); maySettle(st, h, false) != nil {
+			release()
+			continue
+		}
+		l.release = append(l.release, release)
+		l.feeds = append(l.feeds, &arrival{head: h, loaded: Loaded{Head: h}})
+	}
+	if len(l.feeds) == 0 {
+		return ErrHeld
+	}
+	if err := l.number(); err != nil {
+		return err
+	}
+	root, err := current(l.e.root)
+	if err != nil {
+		return err
+	}
+	l.name = after(root)
+	l.dir = filepath.Join(l.e.root, l.name)
+	if err := errors.Join(os.RemoveAll(l.dir), os.Mkdir(l.dir, 0o700)); err != nil {
+		return fmt.Errorf("make fresh files: %w", err)
+	}
+	if l.out, err = openBulk(l.dir, l.e.log); err != nil {
+		return err
+	}
+	if l.old, err = l.e.enter(); err != nil {
+		return err
+	}
+	l.pin = &badgerTx{tx: l.old.db.NewTransaction(false), done: l.old.active.Done}
+	for _, family := range inOrder {
+		if err := l.copy(family); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// number gives the feeds numbers above all that are in use, in the order of their coming, so that their rows
+// follow those of the store. Nothing of that is written but to the fresh files.
+func (l *Load) number() error {
+	l.s.writing.Lock() // nobody is about to take a number
+	defer l.s.writing.Unlock()
+	return l.e.View(func(r kv.Reader) error {
+		last, err := lastNum(r)
+		if err != nil {
+			return err
+		}
+		for _, a := range l.feeds {
+			last++
+			a.row = &row{num: last, state: feed.State{Feed: a.head.Feed}}
+			a.tree = feed.NewBuilder(l.s.cfg.Shape, &nodes{w: l.tx.kv, shape: l.s.cfg.Shape, row: a.row})
+			if old, err := l.s.numOf(a.head.Feed); err == nil {
+				l.gone[old], a.known = true, true
+			}
+		}
+		l.s.topNum = last
+		return nil
+	})
+}
+
+// inOrder are the families whose rows come in their order, behind those that the store holds.
+var inOrder = []byte{famEntry, famTomb, famTree}
+
+// sink is where the rows of loaded entries go.
+type sink struct {
+	kv.Tx // only Set is ever called
+	l     *Load
+}
+
+func (k sink) Set(key, value []byte) error {
+	if slices.Contains(inOrder, key[0]) {
+		return k.l.out.stream(key[0]).put(key, value)
+	}
+	return k.l.sorter(key[0]).add(key, value)
+}
+
+func (l *Load) sorter(family byte) *sorter {
+	s, ok := l.sorted[family]
+	if !ok {
+		s = &sorter{dir: l.dir, family: family, limit: l.limit}
+		l.sorted[family] = s
+	}
+	return s
+}
+
+// Takes reports whether the entries of a feed are wanted.
+func (l *Load) Takes(id feed.ID) bool {
+	return slices.ContainsFunc(l.feeds, func(a *arrival) bool { return a.head.Feed == id })
+}
+
+// Add puts in the next entries of a feed that the Load takes. It returns ErrMismatch as soon as it is known
+// that the entries do not add up to the head. The slices are free again when it returns.
+func (l *Load) Add(id feed.ID, entries []feed.Entry) error {
+	for ; l.at < len(l.feeds) && l.feeds[l.at].head.Feed != id; l.at++ {
+		if err := l.verify(l.feeds[l.at]); err != nil {
+			return err
+		}
+	}
+	if l.at == len(l.feeds) {
+		return fmt.Errorf("load feed %v: not taken, or out of turn: %w", id, ErrMismatch)
+	}
+	a := l.feeds[l.at]
+	for _, e := range entries {
+		if e.Seq <= a.last || e.Seq > a.head.Seq || len(e.Key) == 0 || len(e.Key) > record.MaxKey || len(e.Record) == 0 || len(e.Record) > record.MaxRecord {
+			return fmt.Errorf("load feed %v: entry at %d: %w", id, e.Seq, ErrMismatch)
+		}
+		a.last = e.Seq
+		if err := l.add(a, e); err != nil {
+			return fmt.Errorf("load feed %v: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func (l *Load) add(a *arrival, e feed.Entry) error {
+	rec, err := accept(a.head.Feed, e.Key, e.Record)
+	if err != nil {
+		rec = nil
+		a.loaded.Rejected++
+		if len(a.loaded.Rejects) < maxRejects {
+			a.loaded.Rejects = append(a.loaded.Rejects, Reject{bytes.Clone(e.Key), e.Seq, rejectReason(err)})
+		}
+	}
+	if err := l.tx.keep(a.row, e, rec, nil); err != nil {
+		return err
+	}
+	return a.tree.Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()})
+}
+
+// verify settles a feed whose entries are all there.
+func (l *Load) verify(a *arrival) error {
+	root, height, err := a.tree.Finish(a.head.Seq)
+	if err != nil {
+		return fmt.Errorf("load feed %v: %w", a.head.Feed, err)
+	}
+	if root != a.head.Root || a.tree.Count() != a.head.Count {
+		return fmt.Errorf("load feed %v: %w", a.head.Feed, ErrMismatch)
+	}
+	a.row.height = height
+	return nil
+}
+
+// copy writes a family as the store holds it.
+func (l *Load) copy(family byte) error {
+	out := l.out.stream(family)
+	return l.pin.Scan([]byte{family}, nil, func(k, v []byte) error {
+		if l.left(k) {
+			return nil
+		}
+		return out.put(k, v)
+	})
+}
+
+// left reports whether a row is one of a feed that is replaced.
+func (l *Load) left(key []byte) bool {
+	n, ok := numIn(key)
+	return ok && l.gone[n]
+}
+
+// merge writes a family as the store holds it with what was loaded.
+func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
+	s := l.sorter(family)
+	rows, err := s.rows()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.close()) }()
+	out := l.out.stream(family)
+	until := func(end []byte) error { // writes what was loaded below end
+		for {
+			k, v, ok := rows.row()
+			if !ok || end != nil && bytes.Compare(k, end) >= 0 {
+				return nil
+			}
+			if each != nil {
+				if err := each(k); err != nil {
+					return err
+				}
+			}
+			if err := out.put(k, v); err != nil {
+				return err
+			}
+			if err := rows.drop(); err != nil {
+				return err
+			}
+		}
+	}
+	err = l.pin.Scan([]byte{family}, nil, func(k, v []byte) error {
+		if l.left(k) {
+			return nil
+		}
+		if err := until(k); err != nil {
+			return err
+		}
+		return out.put(k, v)
+	})
+	if err == nil {
+		err = until(nil)
+	}
+	if errors.Is(err, errOrder) {
+		return fmt.Errorf("one key stands for two entries: %w", ErrMismatch) // nothing else makes a row twice
+	}
+	return errors.Join(err, out.end())
+}
+
+// finish writes all that did not come in order.
+func (l *Load) finish() error {
+	for ; l.at < len(l.feeds); l.at++ {
+		if err := l.verify(l.feeds[l.at]); err != nil {
+			return err
+		}
+	}
+	for _, family := range inOrder {
+		if err := l.out.stream(family).end(); err != nil {
+			return err
+		}
+	}
+	if err := l.children(); err != nil {
+		return err
+	}
+	for family := 0; family <= 0xFF; family++ {
+		if f := byte(family); !slices.Contains(inOrder, f) && f != famChild {
+			if err := l.merge(f, nil); err != nil {
+				return err
+			}
+			if err := l.sorted[f].free(); err != nil {
+				return err
+			}
+		}
+	}
+	err := l.out.finish()
+	if err == nil {
+		l.out = nil
+	}
+	return err
+}
+
+// children writes the names, which are in the order of the parents, and finds beside them the entries whose
+// parent is not there.
+func (l *Load) children() (err error) {
+	keys, err := l.sorter(famKey).rows()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, keys.close()) }()
+	var (
+		want  []byte // key under which the parent's entry would be found
+		known bool
+		at    int // of the feed
+	)
+	err = l.merge(famChild, func(k []byte) error {
+		n, _ := numIn(k)
+		parent, _, id := splitChild(k)
+		if parent == (record.EntryID{}) {
+			return nil
+		}
+		if w := n.byKey(parent[:]); !bytes.Equal(w, want) {
+			want, known = w, false
+			for {
+				key, _, ok := keys.row()
+				if known = ok && bytes.Equal(key, want); !ok || bytes.Compare(key, want) >= 0 {
+					break
+				}
+				if err := keys.drop(); err != nil {
+					return err
+				}
+			}
+		}
+		if known {
+			return nil
+		}
+		for l.feeds[at].row.num != n {
+			at++
+		}
+		l.feeds[at].row.counts.Orphans++
+		return l.sorter(famOrphan).add(n.orphan(parent, id), nil)
+	})
+	return errors.Join(err, l.sorted[famChild].free())
+}
+
+// Install verifies what has come, finishes the fresh files, and puts them in the place of the old ones, which
+// are removed once nobody reads them any more. admit returns the generation of the membership under which
+// whoever sent it is a member; it is asked again if that has changed by the last moment. nil: nobody sent it.
+// within, if set, is called last in the transaction that does it: event rows and the like (rule 5). Unless
+// Install returns nil, the store is as it was; ErrMismatch says that the entries do not add up, ErrStale that
+// the feeds or the library have moved on. It blocks; others write meanwhile, but for the last moment. Close the
+// Load all the same.
+func (l *Load) Install(admit func() (generation uint64, err error), within func(kv.Tx, []Loaded) error) ([]Loaded, error) {
+	if err := l.finish(); err != nil {
+		return nil, err
+	}
+	next, err := openDisk(l.dir, l.e.log)
+	if err != nil {
+		return nil, err
+	}
+	out, err := l.install(next, admit, within)
+	if !l.installed {
+		err = errors.Join(err, next.db.Close())
+	}
+	if l.named { // after a power cut either files may be found, so nothing more may be promised on the old
+		l.e.fail(err)
+		l.s.soil()
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.s.soil()
+	return out, nil
+}
+
+func (l *Load) install(next *disk, admit func() (uint64, error), within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
+	since := l.pin.tx.ReadTs()
+	for range 10 { // times, while so much is written that it pays to do it before others must wait
+		rows, err := l.catchUp(next, &since)
+		if err != nil {
+			return nil, err
+		}
+		if rows < 1000 {
+			break
+		}
+	}
+	for {
+		var admitted uint64
+		if admit != nil {
+			if admitted, err = admit(); err != nil {
+				return nil, err
+			}
+		}
+		if out, err = l.replace(next, &since, admitted, within); !errors.Is(err, ErrGeneration) {
+			return out, err
+		}
+	}
+}
+
+// replace is the last moment, in which nobody else writes.
+func (l *Load) replace(next *disk, since *uint64, admitted uint64, within func(kv.Tx, []Loaded) error) ([]Loaded, error) {
+	l.s.writing.Lock()
+	defer l.s.writing.Unlock()
+	l.e.write.Lock()
+	defer l.e.write.Unlock()
+	if err := l.tx.admitted(admitted); err != nil {
+		return nil, err
+	}
+	if _, err := l.catchUp(next, since); err != nil {
+		return nil, err
+	}
+	out, err := l.commit(next, within)
+	if err != nil {
+		return nil, err
+	}
+	if err := setCurrent(l.e.root, l.name); err != nil {
+		name, cerr := current(l.e.root)
+		l.named = cerr != nil || name == l.name
+		return nil, err
+	}
+	l.show(next)
+	return out, nil
+}
+
+// catchUp copies to next what the store committed after version since, which it moves on, and returns how
+// many rows that were.
+func (l *Load) catchUp(next *disk, since *uint64) (rows int, err error) {
+	tx := l.old.db.NewTransaction(false)
+	defer tx.Discard()
+	until := tx.ReadTs()
+	batch := next.db.NewWriteBatch()
+	defer batch.Cancel()
+	opt := badger.DefaultIteratorOptions
+	opt.AllVersions, opt.SinceTs, opt.PrefetchValues = true, *since, false // all, or deletions would not be seen
+	it := tx.NewIterator(opt)
+	defer it.Close()
+	var last []byte
+	for it.Rewind(); it.Valid(); it.Next() { // the versions of a key come newest first
+		item := it.Item()
+		if last != nil && bytes.Equal(item.Key(), last) {
+			continue
+		}
+		if last = item.KeyCopy(nil); l.left(last) {
+			continue
+		}
+		rows++
+		if item.IsDeletedOrExpired() {
+			err = batch.Delete(last)
+		} else {
+			var v []byte
+			if v, err = item.ValueCopy(nil); err == nil {
+				err = batch.Set(last, v)
+			}
+		}
+		if err != nil {
+			return rows, fmt.Errorf("catch up: %w", edge(err))
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		return rows, fmt.Errorf("catch up: %w", edge(err))
+	}
+	*since = until
+	return rows, nil
+}
+
+// commit settles the feeds in next and makes it durable; nobody writes to the store.
+func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
+	library := l.s.Library()
+	l.s.mu.Lock()
+	for _, a := range l.feeds {
+		now, ok := l.s.rows[a.head.Feed]
+		if a.dropped = !ok && a.known; a.dropped {
+			continue
+		}
+		if !ok {
+			now = a.row
+		}
+		if a.head.Library != library || maySettle(now.state, a.head, false) != nil {
+			err = ErrStale
+		}
+		a.row.state.Best = now.state.Best
+		a.row.settle(a.head)
+		a.loaded.Counts = a.row.counts
+		out = append(out, a.loaded)
+	}
+	l.s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	err = next.update(func(tx kv.Tx) error {
+		last, err := lastNum(tx)
+		if err != nil {
+			return err
+		}
+		if err := setLastNum(tx, max(last, l.feeds[len(l.feeds)-1].row.num)); err != nil {
+			return err
+		}
+		for _, a := range l.feeds {
+			key, value := feedKey(a.head.Feed), a.row.encode()
+			if a.dropped {
+				key, value = a.row.num.key(famDropped, 0), nil
+			}
+			if err := tx.Set(key, value); err != nil {
+				return err
+			}
+		}
+		if within == nil {
+			return nil
+		}
+		return within(tx, out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, errors.Join(next.db.Sync(), syncFull(next.dir), SyncDir(next.dir))
+}
+
+// show goes on with next: everybody who looks from now on sees what was loaded.
+func (l *Load) show(next *disk) {
+	l.e.replace(next)
+	l.installed = true
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for _, a := range l.feeds {
+		if !a.dropped {
+			l.s.rows[a.head.Feed] = a.row
+		}
+	}
+	l.s.commits++
+}
+
+// Close gives back what the Load has taken. What was not installed is removed, and is as if it had never been.
+func (l *Load) Close() (err error) {
+	if l.out != nil {
+		err = l.out.abort()
+		l.out = nil
+	}
+	if l.pin != nil {
+		l.pin.Close()
+	}
+	if !l.installed && !l.named && l.dir != "" {
+		err = errors.Join(err, os.RemoveAll(l.dir))
+	}
+	for _, release := range l.release {
+		release()
+	}
+	l.release = nil
+	return err
+}
