@@ -125,8 +125,9 @@ func (n *Node) resolvePath(p PathRef) (catalog.Item, error) {
 	return it, err
 }
 
-// targetOf returns what of an item is edited: the entry, or its content.
-func (n *Node) targetOf(_ context.Context, it catalog.Item, content bool) (target, error) {
+// targetOf returns what of an item is edited: the entry, or its content. A file of this device whose content is
+// not known is read.
+func (n *Node) targetOf(ctx context.Context, it catalog.Item, content bool) (target, error) {
 	t := target{at: it.Location.Feed(), entry: it.File.ID, hash: it.File.Hash}
 	if t.entry == (record.EntryID{}) {
 		return t, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q is a location as a whole", it.Path),
@@ -140,12 +141,33 @@ func (n *Node) targetOf(_ context.Context, it catalog.Item, content bool) (targe
 		return t, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q has no content to edit", it.Path),
 			Cause: fmt.Sprintf("it is a %v, and only a file has one", it.File.Kind), Try: "leave out --content"}
 	}
-	if t.hash.IsZero() {
+	if it.File.Size == 0 {
+		return t, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q has no content to edit", it.Path), Cause: "it is empty", Try: "leave out --content"}
+	}
+	if t.hash.IsZero() && t.at.Device != n.self {
 		return t, &Problem{Code: CodeConflict, Message: fmt.Sprintf("the content of %q is not known", it.Path),
-			Cause: "its device has not read it", Try: "leave out --content"}
+			Cause: "its device has not read it: no other file of that size is known",
+			Try:   "run the command on that device, which then reads it; or leave out --content"}
+	}
+	if t.hash.IsZero() {
+		var err error
+		if t.hash, err = n.indexer.HashNow(ctx, it.Location.ID, t.entry); err != nil {
+			return t, unreadProblem(it.Path, err)
+		}
 	}
 	t.entity = record.Content(t.hash)
 	return t, nil
+}
+
+func unreadProblem(path string, err error) error {
+	if known := spaceProblem(err); known != err || errors.Is(err, context.Canceled) {
+		return known
+	}
+	p := &Problem{Code: CodeConflict, Message: fmt.Sprintf("the content of %q cannot be read", path), Cause: err.Error(), Try: "leave out --content"}
+	if errors.Is(err, catalog.ErrChanging) {
+		p.Cause, p.Try = "it changes while it is read", "try again when it is at rest"
+	}
+	return p
 }
 
 // commit writes registers, makes them durable, counts them, and waits a while until connected devices have

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,10 +71,51 @@ func wantProblem(tb testing.TB, what string, err error, code Code) {
 	}
 }
 
-// A first edit makes the tag, a second one uses it; what cannot be done changes nothing and says why.
-func TestChangeTags(t *testing.T) {
+// What is put on a content shows on every file with it, on every device, and follows no name: a file that is
+// changed shows it no more.
+func TestTagOnContent(t *testing.T) {
 	a, b, _, folder, _ := pair(t)
 	one := filepath.Join(folder, "one")
+	away := t.TempDir()
+	touch(t, away, "two")
+	if err := os.WriteFile(filepath.Join(away, "copy"), []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.index(away)
+	await(t, "b's files at a", func() bool { return a.marks(b, filepath.Join(away, "copy")) == "" })
+	v, err := a.ChangeTags(t.Context(), TagRequest{Tags: []string{"keep"}, Targets: Targets{Content: true, Paths: []PathRef{{Path: one}}}})
+	if err != nil || v.Changed != 1 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	for _, n := range []*running{a, b} {
+		await(t, "the tag on both copies at "+n.name(), func() bool {
+			return n.marks(a, one) == "keep " && n.marks(b, filepath.Join(away, "copy")) == "keep "
+		})
+		if got := n.marks(b, filepath.Join(away, "two")); got != "" {
+			t.Errorf("another content shows %q", got)
+		}
+	}
+	if v := b.mustTag(b, filepath.Join(away, "copy"), "keep", true); v.Changed != 0 || v.Still != 1 {
+		t.Errorf("taken from a file that has it through its content: %+v", v)
+	}
+	tags, err := b.Tags(t.Context(), true)
+	if err != nil || tags[slices.IndexFunc(tags, func(v TagView) bool { return v.Name == "keep" })].Entries != 2 {
+		t.Errorf("tags %+v, %v", tags, err)
+	}
+	if err := os.WriteFile(one, []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the changed file shows it no more", func() bool { return b.marks(a, one) == "" && b.marks(b, filepath.Join(away, "copy")) == "keep " })
+}
+
+// A first edit makes the tag, a second one uses it; what cannot be done changes nothing and says why.
+func TestChangeTags(t *testing.T) {
+	a, b, _, folder, loc := pair(t)
+	one := filepath.Join(folder, "one")
+	if err := errors.Join(os.Mkdir(filepath.Join(folder, "sub"), 0o700), os.WriteFile(filepath.Join(folder, "empty"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all at b", func() bool { return len(b.names(a.self, loc)) == 3 })
 	v := a.mustTag(a, one, "Family", false)
 	if v.Targets != 1 || v.Changed != 1 || len(v.Written) != 3 || !slices.Equal(v.Reached, []string{"b"}) || len(v.Pending)+len(v.Away) != 0 {
 		t.Errorf("tagged: %+v", v)
@@ -94,7 +136,13 @@ func TestChangeTags(t *testing.T) {
 	refused("a path that is not there", CodeNotFound, only(a.tag(a, filepath.Join(folder, "none"), "x", false)))
 	refused("a location", CodeUsage, only(a.tag(a, folder, "x", false)))
 	refused("a tag that is not there", CodeUnknownTag, only(a.tag(a, one, "nosuch", true)))
-	refused("a content not read", CodeConflict, only(a.ChangeTags(ctx, TagRequest{Tags: []string{"x"}, Targets: Targets{Content: true, Paths: []PathRef{{Path: one}}}})))
+	content := func(n *running, path string) error {
+		_, err := n.ChangeTags(ctx, TagRequest{Tags: []string{"x"}, Targets: Targets{Content: true, Paths: []PathRef{{Device: idText(a.self), Path: path}}}})
+		return err
+	}
+	refused("a content not read", CodeConflict, content(b, one))
+	refused("a content of a folder", CodeUsage, content(a, filepath.Join(folder, "sub")))
+	refused("an empty content", CodeUsage, content(a, filepath.Join(folder, "empty")))
 	refused("no path", CodeUsage, only(a.ChangeTags(ctx, TagRequest{Tags: []string{"x"}})))
 	refused("no tag", CodeUsage, only(a.ChangeTags(ctx, TagRequest{Targets: Targets{Paths: []PathRef{{Path: one}}}})))
 	for _, name := range []string{"", "#x", " x", "x ", "a/b", "a,b", `a"b`, "a\nb", "a\x1b[2J", "a\u202eb", "\xff", strings.Repeat("x", record.MaxLabel+1)} {
