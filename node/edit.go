@@ -18,8 +18,9 @@ import (
 // maxTargets bounds what one edit is about: each takes a record in this device's feed for good.
 const maxTargets = 200_000
 
-// reachWait is how long an edit waits until connected devices have it: much longer than a push takes.
-const reachWait = 2 * time.Second
+// reachWait is how long an edit waits until connected devices have it: several times what a push takes. A
+// device that has paused sync on its side is waited for in vain.
+const reachWait = 500 * time.Millisecond
 
 // mayEdit blocks until shared edits may be made, or says why they may not. A device whose clock is far off
 // must not make any: its edits would win over later ones of others, or be believed by nobody.
