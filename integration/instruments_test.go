@@ -84,11 +84,13 @@ var instruments = map[string]instrument{
 	"sync_retry_queue_depth":            func(m metrics.Snapshot) bool { return *m.Operations.RetryQueue > 0 },
 	"sync_retries_total":                func(m metrics.Snapshot) bool { return m.Operations.Retries.Total > 0 },
 	"sync_strategy_selected_total":      func(m metrics.Snapshot) bool { return len(m.Operations.Strategies) > 0 },
-	"sync_records_synced_total":         func(m metrics.Snapshot) bool { return m.Volume.Records.Total > 0 },
-	"sync_sent_bytes_total":             func(m metrics.Snapshot) bool { return *m.Volume.SentBytes > 0 },
-	"sync_received_bytes_total":         func(m metrics.Snapshot) bool { return *m.Volume.ReceivedBytes > 0 },
-	"sync_uncompressed_bytes_total":     func(m metrics.Snapshot) bool { return m.Volume.Uncompressed.Total > 0 },
-	"sync_last_sync_timestamp_seconds":  anyDevice(func(d metrics.Device) bool { return d.LastSync != nil }),
+	"sync_records_synced_total": func(m metrics.Snapshot) bool {
+		return !slices.ContainsFunc([]string{"entry", "device", "location", "member", "tag", "tagging", "note"}, func(model string) bool { return m.Volume.Records.By[model] == 0 })
+	},
+	"sync_sent_bytes_total":            func(m metrics.Snapshot) bool { return *m.Volume.SentBytes > 0 },
+	"sync_received_bytes_total":        func(m metrics.Snapshot) bool { return *m.Volume.ReceivedBytes > 0 },
+	"sync_uncompressed_bytes_total":    func(m metrics.Snapshot) bool { return m.Volume.Uncompressed.Total > 0 },
+	"sync_last_sync_timestamp_seconds": anyDevice(func(d metrics.Device) bool { return d.LastSync != nil }),
 	"sync_model_last_sync_timestamp_seconds": func(m metrics.Snapshot) bool {
 		return slices.ContainsFunc(m.Volume.Models, func(x metrics.Model) bool { return x.LastSync != nil })
 	},
@@ -241,6 +243,8 @@ func TestEveryInstrument(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "d002")); err != nil {
 		t.Fatal(err)
 	}
+	a.edit("tag", "add", "seen", filepath.Join(dir, "batch"))
+	a.edit("note", filepath.Join(dir, "batch"), "fifty")
 	inStep(t, a, b, c)
 	write(t, filepath.Join(extra, "x"), "x")
 	a.add(extra)
