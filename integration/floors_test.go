@@ -19,7 +19,7 @@ const module = "peerdex"
 // and nothing above; a package below another's folder stands on that one's floor and belongs to it.
 var floors = map[string]int{
 	"internal/mutant": -1,
-	"kv":              0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0,
+	"kv":              0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0, "query": 0,
 	"protocol": 1, "store": 1, "eventlog": 1,
 	"statebatch": 2, "backfill": 2, "catalog": 2,
 	"node":     3,
