@@ -44,6 +44,9 @@ func (s *Store) Drop(id feed.ID) error {
 	if err != nil {
 		return fmt.Errorf("drop feed %v: %w", id, err)
 	}
+	if s.follower != nil {
+		s.follower.Dropped(id)
+	}
 	s.mu.Lock()
 	delete(s.rows, id)
 	if id.IsDevice() {

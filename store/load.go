@@ -59,6 +59,7 @@ type arrival struct {
 	tree   *feed.Builder
 	last   uint64 // seq of the last entry
 	loaded Loaded
+	files  Fresh // what the follower will know of it; nil: there is none
 
 	known   bool // to the store when the Load began
 	dropped bool // since
@@ -179,6 +180,9 @@ func (l *Load) number() error {
 			last++
 			a.row = &row{num: last, state: feed.State{Feed: a.head.Feed}}
 			a.tree = feed.NewBuilder(l.s.cfg.Shape, &nodes{w: l.tx.kv, shape: l.s.cfg.Shape, row: a.row})
+			if l.s.follower != nil {
+				a.files = l.s.follower.Fresh()
+			}
 			if old, err := l.s.numOf(a.head.Feed); err == nil {
 				l.gone[old], a.known = true, true
 			}
@@ -253,6 +257,9 @@ func (l *Load) add(a *arrival, e feed.Entry) error {
 	}
 	if err := l.tx.keep(a.row, e, rec, nil); err != nil {
 		return err
+	}
+	if f, ok := rec.(record.File); ok && a.files != nil {
+		a.files.Put(f)
 	}
 	return a.tree.Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()})
 }
@@ -584,6 +591,11 @@ func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loa
 func (l *Load) show(next *disk) {
 	l.e.replace(next)
 	l.installed = true
+	for _, a := range l.feeds {
+		if !a.dropped && a.files != nil {
+			l.s.follower.Replaced(a.head.Feed, a.files)
+		}
+	}
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	for _, a := range l.feeds {

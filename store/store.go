@@ -94,8 +94,9 @@ type Store struct {
 	instance string // random id of this store's files, hexadecimal
 	rolled   bool   // the marker is ahead of the store, or of another instance
 
-	writing sync.Mutex // held from the start of a transaction until rows shows it
-	topNum  num        // the highest number a Load has given out; guarded by writing
+	writing  sync.Mutex // held from the start of a transaction until rows shows it
+	topNum   num        // the highest number a Load has given out; guarded by writing
+	follower Follower   // nil: none; guarded by writing
 
 	mu         sync.Mutex // guards the fields below; never held during a transaction
 	rows       map[feed.ID]*row

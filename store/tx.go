@@ -23,6 +23,7 @@ type tx struct {
 	aside   int                        // registers set aside
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
 	loading bool                       // of a Load, which looks for parents when all entries are there
+	files   []FileChange               // for the follower
 }
 
 // update runs fn in one transaction; the states it changed show once it is committed.
@@ -51,6 +52,9 @@ func (s *Store) update(fn func(*tx) error) error {
 	})
 	if err != nil || len(t.rows) == 0 {
 		return err
+	}
+	if len(t.files) > 0 {
+		s.follower.Changed(t.files)
 	}
 	if s.cfg.Metrics != nil {
 		s.cfg.Metrics.StoreOp("commit", s.cfg.Now().Sub(start))
@@ -268,6 +272,7 @@ func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 			r.counts.Files++
 			r.counts.Bytes += rec.Size
 		}
+		t.tell(r, rec, false)
 		if err := t.kv.Set(r.num.child(rec.Parent, rec.Name, rec.ID), seqBytes(e.Seq)); err != nil {
 			return err
 		}
@@ -302,6 +307,7 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 			r.counts.Files--
 			r.counts.Bytes -= rec.Size
 		}
+		t.tell(r, rec, true)
 		if mutant.Is("stale_name") {
 			return nil
 		}
@@ -323,6 +329,13 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 		return t.kv.Delete(r.num.register(e.Key))
 	}
 	return nil
+}
+
+// tell notes a file put in or taken out for the follower.
+func (t *tx) tell(r *row, f record.File, gone bool) {
+	if t.s.follower != nil && !t.loading {
+		t.files = append(t.files, FileChange{r.state.Feed, f, gone})
+	}
 }
 
 // place notes whether an entry's parent is there, and whom the entry itself was awaited by. Only other
