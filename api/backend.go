@@ -37,6 +37,10 @@ type Backend interface {
 	List(ctx context.Context, q node.ListQuery) (node.Listing, error)
 	// Find calls fn for each hit; an error of fn ends it and is returned.
 	Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error)
+	// Where returns every place of a content.
+	Where(ctx context.Context, q node.WhereQuery) (node.Whereabouts, error)
+	// Info returns all that is known of one entry.
+	Info(ctx context.Context, q node.WhereQuery) (node.Info, error)
 
 	// Tags returns every tag, by name; counted says how many entries show each, which takes longer.
 	Tags(ctx context.Context, counted bool) ([]node.TagView, error)

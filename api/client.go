@@ -293,13 +293,6 @@ func (c *Client) List(ctx context.Context, req node.ListQuery) (v node.Listing, 
 	return v, err
 }
 
-// Find is Backend.Find; devices are whatever ResolveDevice takes.
-func (c *Client) Find(ctx context.Context, req node.FindQuery, fn func(node.Entry) error) (v node.FindResult, err error) {
-	q := url.Values{"text": {req.Text}, "sort": {req.Sort}, "limit": {strconv.Itoa(req.Limit)}, "device": req.Device}
-	err = c.stream(ctx, http.MethodGet, "/v1/find", q, nil, decoded(fn), &v)
-	return v, err
-}
-
 // Invite is Backend.Invite.
 func (c *Client) Invite(ctx context.Context, req node.InviteRequest) (v node.InviteView, err error) {
 	err = c.soon(ctx, http.MethodPost, "/v1/invites", nil, req, &v)

@@ -27,6 +27,8 @@ const (
 	SchemaTags       = "peer.tags/v1"
 	SchemaEdit       = "peer.edit/v1"
 	SchemaNote       = "peer.note/v1"
+	SchemaWhere      = "peer.where/v1"
+	SchemaInfo       = "peer.info/v1"
 	SchemaInvite     = "peer.invite/v1"
 	SchemaJoin       = "peer.join/v1"
 	SchemaRequests   = "peer.requests/v1"

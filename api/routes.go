@@ -20,7 +20,6 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // Limits on what a request may ask.
 const (
-	maxQueryText = 1024
 	maxListLimit = 10_000
 	maxTTL       = 24 * time.Hour
 	maxUses      = 100
@@ -53,6 +52,8 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/tags/delete":      s.deleteTag,
 		"GET /v1/notes":             s.note,
 		"POST /v1/notes":            s.setNote,
+		"GET /v1/where":             s.where,
+		"GET /v1/info":              s.info,
 		"POST /v1/invites":          s.invite,
 		"POST /v1/join":             s.join,
 		"POST /v1/stop": func(w http.ResponseWriter, r *http.Request) error {
@@ -239,37 +240,6 @@ func (s Server) self(ctx context.Context) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("this device is not among its own library's %d", len(list))
-}
-
-func (s Server) find(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	limit, err := number(q, "limit", 0)
-	if err != nil {
-		return err
-	}
-	req := node.FindQuery{Text: q.Get("text"), Sort: q.Get("sort"), Limit: limit}
-	if len(req.Text) > maxQueryText {
-		return usage("the query is too long", fmt.Sprintf("it has %d bytes, more than %d", len(req.Text), maxQueryText), "peer find WORD")
-	}
-	switch req.Sort {
-	case "", "name", "size", "modified", "path":
-	default:
-		return usage(fmt.Sprintf("cannot sort by %q", req.Sort), "it is one of name, size, modified, path", "--sort name")
-	}
-	for _, ref := range q["device"] {
-		id, err := s.device(r.Context(), ref)
-		if err != nil {
-			return err
-		}
-		req.Device = append(req.Device, id)
-	}
-	st, err := newStream(w, SchemaFind)
-	defer st.stop()
-	if err != nil {
-		return err
-	}
-	v, err := s.Backend.Find(r.Context(), req, func(e node.Entry) error { return st.send(typeEntry, e, false) })
-	return st.end(v, err)
 }
 
 func (s Server) invite(w http.ResponseWriter, r *http.Request) error {

@@ -3,7 +3,6 @@
 package catalog
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -104,35 +103,9 @@ func BenchmarkChange(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
 }
 
-// BenchmarkFind searches the names of 100,000 entries.
-func BenchmarkFind(b *testing.B) {
-	t := newBench(b, Config{})
-	dir := b.TempDir()
-	manyFiles(b, dir)
-	t.ix = NewIndexer(t.feeds.Store, Config{Device: testDevice()})
-	t.run()
-	t.add(dir, Options{})
-	t.phase(Watching)
-	c := New(t.feeds.Store)
-	b.ReportAllocs()
-	for b.Loop() {
-		n := 0
-		must(b, c.Find(context.Background(), []string{"img", "77_7"}, FindOptions{}, func(Item) error { n++; return nil }))
-		if n == 0 {
-			b.Fatal("nothing found")
-		}
-	}
-}
-
 // What is known of an entry costs less than 160 bytes.
 func TestTreeIsCompact(t *testing.T) {
 	const entries = 200_000
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	before := heap()
 	tr := newTree()
 	dir := root

@@ -37,7 +37,8 @@ func (l Location) entity() record.Entity { return record.Location(l.Owner, l.ID)
 // Catalog answers what is known of the folders of all devices. Its methods read the store, and may be
 // called from any goroutine.
 type Catalog struct {
-	feeds Reader
+	feeds  Reader
+	column *column
 
 	marking sync.Mutex // guards what follows
 	marks   *Marks
@@ -45,7 +46,7 @@ type Catalog struct {
 }
 
 // New returns the catalogue that feeds hold.
-func New(feeds Reader) *Catalog { return &Catalog{feeds: feeds} }
+func New(feeds Reader) *Catalog { return &Catalog{feeds: feeds, column: newColumn()} }
 
 // Locations returns every location of every device that exists, by owner and name.
 func (c *Catalog) Locations() ([]Location, error) {

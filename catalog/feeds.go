@@ -42,11 +42,11 @@ type Reader interface {
 	Entry(id feed.ID, key []byte) (store.Row, bool, error)
 	// Children calls fn for the live entries of a directory, sorted by the bytes of their names, from on.
 	Children(id feed.ID, parent record.EntryID, from string, fn func(name string, child record.EntryID) error) error
-	// Names calls fn for every live entry of a feed, reading keys only.
-	Names(id feed.ID, fn func(parent record.EntryID, name []byte, child record.EntryID) error) error
+	// Follow makes f hear of every change of files from now on, and returns what was there before.
+	Follow(f store.Follower) (*store.Past, error)
 	// Registers calls fn for the winners of one kind of entity, ordered by key.
 	Registers(kind record.EntityKind, fn func(record.Register) error) error
-	// ByHash calls fn for every copy of a content, given its whole hash.
+	// ByHash calls fn for every live file whose hash begins with prefix, in order of hashes.
 	ByHash(prefix []byte, fn func(hash record.Hash, id feed.ID, entry record.EntryID) error) error
 	// Winners is Registers for several kinds in turn; Current tells whether what it saw still holds.
 	Winners(fn func(record.Register) error, kinds ...record.EntityKind) (store.Edition, error)

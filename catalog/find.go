@@ -1,170 +1,302 @@
 package catalog
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"unicode"
-	"unicode/utf8"
+	"slices"
+	"strings"
 
+	"peerdex/feed"
 	"peerdex/kv"
+	"peerdex/query"
 	"peerdex/record"
 	"peerdex/store"
 )
 
-// FindOptions narrow a search.
-type FindOptions struct {
-	Device   record.DeviceID   // zero: of all devices
-	Location record.LocationID // zero: all locations
-	Limit    int               // most entries found; 0: no limit
-}
+// Sort orders what a search finds.
+type Sort int
 
+// Names and paths come from a to z, sizes and times from the greatest.
 const (
-	maxDepth  = 4096    // directories above an entry; more, and the chain is a ring
-	maxCached = 100_000 // directories whose paths one search remembers
+	Unsorted   Sort = iota // location by location, as it lies in memory
+	ByName                 // large and small letters being equal
+	BySize                 //
+	ByModified             //
+	ByPath                 //
 )
 
-// Find calls fn for every entry whose name contains each of words, large and small letters being equal
-// (Unicode simple folding; bytes that are no UTF-8 equal themselves). No words find everything. Entries
-// come location by location as they are found; an error of fn ends the search and is returned, kv.Stop as
-// nil. One search is one pass over the names of each location.
-func (c *Catalog) Find(ctx context.Context, words []string, o FindOptions, fn func(Item) error) error {
-	all, err := c.Locations()
+// FindOptions say what to search for, and how it is shown. The zero value finds everything.
+type FindOptions struct {
+	Query   query.Query
+	Sets    []Set // what each of the query's terms names
+	Sort    Sort
+	Reverse bool // the other way round
+}
+
+// Set is what a term of a query names: all that some devices have, and single entries.
+type Set struct {
+	Devices []record.DeviceID
+	Entries map[feed.ID]map[record.EntryID]bool
+}
+
+func (s *Set) add(id feed.ID, e record.EntryID) {
+	if s.Entries == nil {
+		s.Entries = map[feed.ID]map[record.EntryID]bool{}
+	}
+	if s.Entries[id] == nil {
+		s.Entries[id] = map[record.EntryID]bool{}
+	}
+	s.Entries[id][e] = true
+}
+
+// Tagged returns what shows one of some tags, by what was put on the entry or on its content.
+func (c *Catalog) Tagged(m *Marks, tags []Tag) (s Set, err error) {
+	for _, t := range tags {
+		m.On(t.ID, s.add, func(h record.Hash) {
+			err = errors.Join(err, c.feeds.ByHash(h[:], func(_ record.Hash, id feed.ID, e record.EntryID) error {
+				s.add(id, e)
+				return nil
+			}))
+		})
+	}
+	return s, err
+}
+
+// Hashed returns what has a content whose hash begins with one of some hexadecimal digits.
+func (c *Catalog) Hashed(beginnings []string) (s Set, err error) {
+	for _, digits := range beginnings {
+		err = errors.Join(err, c.hashed(digits, func(_ record.Hash, id feed.ID, e record.EntryID) error {
+			s.add(id, e)
+			return nil
+		}))
+	}
+	return s, err
+}
+
+// hashed calls fn for every file whose hash begins with hexadecimal digits, in order of hashes.
+func (c *Catalog) hashed(digits string, fn func(record.Hash, feed.ID, record.EntryID) error) error {
+	prefix, err := hex.DecodeString(digits[:len(digits)&^1])
+	if err != nil {
+		return fmt.Errorf("hash %q: %w", digits, err)
+	}
+	return c.feeds.ByHash(prefix, func(h record.Hash, id feed.ID, e record.EntryID) error {
+		if !strings.HasPrefix(h.String(), digits) { // an odd number of them
+			return nil
+		}
+		return fn(h, id, e)
+	})
+}
+
+// Find calls fn for everything that o asks for: with the entry found and those entries found whose content is
+// known to be the same, so that each is handed over once. An error of fn ends the search and is returned,
+// kv.Stop as nil. What changes while fn is called is shown as it is by then, or left out.
+func (c *Catalog) Find(ctx context.Context, o FindOptions, fn func([]Item) error) error {
+	s, err := c.search(ctx, o)
 	if err != nil {
 		return err
 	}
-	folded := make([][]byte, len(words))
-	for i, w := range words {
-		folded[i] = fold(nil, []byte(w))
-	}
-	left := o.Limit
-	for _, l := range all {
-		if o.Device != (record.DeviceID{}) && l.Owner != o.Device || !o.Location.IsZero() && l.ID != o.Location {
-			continue
+	for n := range s.hits {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
-		s := search{Catalog: c, location: l, words: folded, left: left, limited: o.Limit > 0, fn: fn, paths: map[record.EntryID]where{}}
-		err := c.feeds.Names(l.Feed(), func(_ record.EntryID, name []byte, child record.EntryID) error {
-			return s.name(ctx, name, child)
-		})
-		if errors.Is(err, store.ErrUnknownFeed) { // known by its registers alone, so far
-			continue
-		}
+		items, err := s.items(n)
 		if err != nil {
-			return fmt.Errorf("search %q: %w", l.Name, err)
+			return err
 		}
-		if s.over {
+		if len(items) == 0 {
+			continue
+		}
+		if err := fn(items); errors.Is(err, kv.Stop) {
 			return nil
+		} else if err != nil {
+			return err
 		}
-		left = s.left
 	}
 	return nil
 }
 
-// search is what Find does in one location.
+// search is what one search has found.
 type search struct {
 	*Catalog
-	location Location
-	words    [][]byte
-	limited  bool
-	left     int
-	over     bool
-	fn       func(Item) error
-	paths    map[record.EntryID]where // of directories
-	buf      []byte
-	seen     int
+	scopes []*scope
+	hits   []hit
+
+	taken map[int]bool       // hits that were handed over with another
+	sizes map[uint64][]int   // hits whose records say more, of sizes that were not compared
+	same  map[sameness][]int // hits of the sizes that were
 }
 
-// where is the path of a directory.
-type where struct {
-	path string
-	lost bool
+// sameness is what copies have in common. Only a lie gives one hash to two sizes.
+type sameness struct {
+	hash record.Hash
+	size uint64
 }
 
-func (s *search) name(ctx context.Context, name []byte, child record.EntryID) error {
-	if s.seen++; s.seen%4096 == 0 && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.buf = fold(s.buf[:0], name)
-	for _, w := range s.words {
-		if !bytes.Contains(s.buf, w) {
-			return nil
-		}
-	}
-	f, ok, err := s.file(s.location.Feed(), child)
-	if err != nil || !ok {
-		return err
-	}
-	dir, err := s.dir(f.Parent)
+func samenessOf(f record.File) sameness { return sameness{f.Hash, f.Size} }
+
+// hit is a slot that matched, with the beginning of its ID: it may become another entry's.
+type hit struct {
+	scope uint32 // index into search.scopes
+	slot  uint32
+	id    [8]byte
+}
+
+// search looks at every entry.
+func (c *Catalog) search(ctx context.Context, o FindOptions) (*search, error) {
+	scopes, err := c.scopes(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = s.fn(Item{Location: s.location, File: f, Path: under(dir.path, f.Name), Lost: dir.lost})
-	if s.left--; err == nil && s.limited && s.left == 0 {
-		err = kv.Stop
+	s := &search{Catalog: c, scopes: scopes, taken: map[int]bool{}}
+	for k, p := range scopes {
+		for _, set := range o.Sets {
+			p.in = append(p.in, member{slices.Contains(set.Devices, p.Owner), set.Entries[p.Feed()]})
+		}
+		s.hits = append(s.hits, p.scan(o.Query, uint32(k))...)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
-	s.over = s.over || errors.Is(err, kv.Stop)
-	return err
+	s.sort(o.Sort, o.Reverse)
+	return s, nil
 }
 
-// dir returns the path of a directory, following the chain of its parents.
-func (s *search) dir(id record.EntryID) (where, error) {
-	var chain []record.File
-	at := where{path: s.location.Path}
-	for id != (record.EntryID{}) {
-		if w, ok := s.paths[id]; ok {
-			at = w
-			break
-		}
-		f, ok, err := s.file(s.location.Feed(), id)
-		if err != nil {
-			return at, err
-		}
-		if !ok || len(chain) == maxDepth {
-			at = where{path: under(s.location.Path, LostMark), lost: true}
-			if len(chain) == maxDepth {
-				return at, nil // a ring of parents: no name of it says where the entry is
-			}
-			break
-		}
-		chain = append(chain, f)
-		id = f.Parent
+// items returns what the n-th hit shows, with the other hits of that content: nothing if it was shown, or is
+// gone.
+func (s *search) items(n int) ([]Item, error) {
+	if s.taken[n] {
+		return nil, nil
 	}
-	if len(s.paths) > maxCached {
-		clear(s.paths)
+	it, ok, err := s.show(n)
+	if err != nil || !ok {
+		return nil, err
 	}
-	for i := len(chain) - 1; i >= 0; i-- {
-		at.path = under(at.path, chain[i].Name)
-		s.paths[chain[i].ID] = at
+	if it.File.Hash.IsZero() {
+		return []Item{it}, nil
 	}
-	return at, nil
+	if err := s.compare(it.File.Size); err != nil {
+		return nil, err
+	}
+	out := []Item{it}
+	for _, other := range s.same[samenessOf(it.File)] {
+		if other == n {
+			continue
+		}
+		if o, ok, err := s.show(other); err != nil {
+			return nil, err
+		} else if ok && samenessOf(o.File) == samenessOf(it.File) {
+			out = append(out, o)
+			s.taken[other] = true
+		}
+	}
+	return out, nil
 }
 
-// fold appends text with every letter replaced by the least of those that are equal to it under simple
-// folding, so that equal texts become equal bytes.
-func fold(out, text []byte) []byte {
-	for i := 0; i < len(text); {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if c >= 'a' && c <= 'z' {
-				c -= 'a' - 'A'
+// compare finds out which hits of a size have the same content.
+func (s *search) compare(size uint64) error {
+	if s.sizes == nil {
+		s.sizes, s.same = map[uint64][]int{}, map[sameness][]int{}
+		for n, h := range s.hits {
+			p := s.scopes[h.scope]
+			p.RLock()
+			if b, i := p.at(h.slot); b.parents[i]&moreBit != 0 {
+				s.sizes[b.sizes[i]] = append(s.sizes[b.sizes[i]], n)
 			}
-			out = append(out, c)
-			i++
-			continue
+			p.RUnlock()
 		}
-		r, size := utf8.DecodeRune(text[i:])
-		if r == utf8.RuneError && size == 1 {
-			out = append(out, c)
-			i++
-			continue
-		}
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		out = utf8.AppendRune(out, least)
-		i += size
 	}
-	return out
+	for _, n := range s.sizes[size] {
+		if it, ok, err := s.show(n); err != nil {
+			return err
+		} else if ok && !it.File.Hash.IsZero() {
+			s.same[samenessOf(it.File)] = append(s.same[samenessOf(it.File)], n)
+		}
+	}
+	delete(s.sizes, size)
+	return nil
+}
+
+// show returns the n-th hit; false if it is gone.
+func (s *search) show(n int) (Item, bool, error) {
+	h := s.hits[n]
+	p := s.scopes[h.scope]
+	return s.Catalog.show(p, func() (uint32, bool) {
+		b, i := p.at(h.slot)
+		return h.slot, [8]byte(b.ids[i][:]) == h.id
+	})
+}
+
+// show returns the entry in the slot that pick chooses while p is locked; false if there is none.
+func (c *Catalog) show(p *scope, pick func() (uint32, bool)) (it Item, ok bool, err error) {
+	p.RLock()
+	n, ok := pick()
+	more := false
+	if ok {
+		if b, i := p.at(n); b.names[i] == noName {
+			ok = false
+		} else {
+			it, more = p.item(n)
+		}
+	}
+	p.RUnlock()
+	if !more {
+		return it, ok, nil
+	}
+	it.File, ok, err = c.file(p.Feed(), it.File.ID)
+	if errors.Is(err, store.ErrUnknownFeed) { // dropped just now
+		return it, false, nil
+	}
+	return it, ok, err
+}
+
+// sort puts the hits in order.
+func (s *search) sort(by Sort, reverse bool) {
+	if by == Unsorted {
+		if reverse {
+			slices.Reverse(s.hits)
+		}
+		return
+	}
+	type ranked struct {
+		hit
+		number int64  // the greatest first
+		name   string // then from a to z
+		path   string
+	}
+	all := make([]ranked, len(s.hits))
+	for i, h := range s.hits {
+		p := s.scopes[h.scope]
+		r := ranked{hit: h}
+		p.RLock()
+		b, k := p.at(h.slot)
+		switch by {
+		case BySize:
+			r.number = int64(b.sizes[k])
+		case ByModified:
+			r.number = b.times[k]
+		case ByName:
+			if b.names[k] != noName {
+				r.name = string(b.folded(p.names, k))
+			}
+		}
+		if b.names[k] != noName {
+			it, _ := p.item(h.slot)
+			r.path = it.Path
+		}
+		p.RUnlock()
+		all[i] = r
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int {
+		c := cmp.Or(cmp.Compare(b.number, a.number), cmp.Compare(a.name, b.name), cmp.Compare(a.path, b.path))
+		if reverse {
+			return -c
+		}
+		return c
+	})
+	for i, r := range all {
+		s.hits[i] = r.hit
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"peerdex/feed"
+	"peerdex/query"
 	"peerdex/record"
 	"peerdex/store"
 )
@@ -143,7 +144,7 @@ func (m *Marks) show(states map[record.TagID]*tagState) {
 		}
 	}
 	slices.SortFunc(m.tags, func(a, b Tag) int {
-		return cmp.Or(bytes.Compare(fold(nil, []byte(a.Name)), fold(nil, []byte(b.Name))), slices.Compare(a.ID[:], b.ID[:]))
+		return cmp.Or(bytes.Compare(query.Fold(nil, []byte(a.Name)), query.Fold(nil, []byte(b.Name))), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	for i, t := range m.tags {
 		m.index[t.ID] = i
@@ -313,7 +314,9 @@ func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint
 }
 
 // SameName reports whether two names are one, large and small letters being equal.
-func SameName(a, b string) bool { return bytes.Equal(fold(nil, []byte(a)), fold(nil, []byte(b))) }
+func SameName(a, b string) bool {
+	return bytes.Equal(query.Fold(nil, []byte(a)), query.Fold(nil, []byte(b)))
+}
 
 // Tag returns the tag as which id is seen: itself, or the one it was merged into. False if it is gone or
 // unknown.

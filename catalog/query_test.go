@@ -10,19 +10,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"peerdex/kv"
+	"peerdex/query"
 	"peerdex/record"
 	"peerdex/store"
-
-	"pgregory.net/rapid"
 )
 
 // search returns the paths below the first location that Find yields, in order.
-func findAll(t *testing.T, c *Catalog, base string, o FindOptions, words ...string) (out []string) {
+func findAll(t *testing.T, c *Catalog, base string, words ...string) (out []string) {
 	t.Helper()
-	err := c.Find(context.Background(), words, o, func(i Item) error {
-		out = append(out, strings.TrimPrefix(i.Path, base+"/"))
+	q, err := query.Parse(strings.Join(words, " "), time.Now())
+	must(t, err)
+	err = c.Find(context.Background(), FindOptions{Query: q}, func(items []Item) error {
+		for _, i := range items {
+			out = append(out, strings.TrimPrefix(i.Path, base+"/"))
+		}
 		return nil
 	})
 	must(t, err)
@@ -39,6 +43,7 @@ func TestFindListResolve(t *testing.T) {
 	b.phase(Watching)
 	b.settles(l)
 	c := New(b.feeds)
+	load(t, c)
 	for _, q := range []struct {
 		words []string
 		want  []string
@@ -52,20 +57,14 @@ func TestFindListResolve(t *testing.T) {
 		{[]string{"K"}, []string{"work"}}, // the Kelvin sign
 		{[]string{"nothing of it"}, nil},
 	} {
-		if got := findAll(t, c, dir, FindOptions{}, q.words...); !slices.Equal(got, q.want) {
+		if got := findAll(t, c, dir, q.words...); !slices.Equal(got, q.want) {
 			t.Errorf("find %q: %q, want %q", q.words, got, q.want)
 		}
 	}
-	if got := findAll(t, c, dir, FindOptions{Limit: 2}); len(got) != 2 {
-		t.Errorf("a limit of 2 gives %q", got)
-	}
-	if got := findAll(t, c, dir, FindOptions{Device: record.DeviceID{9}}); len(got) != 0 {
-		t.Errorf("a device without locations has %q", got)
-	}
-	if err := c.Find(context.Background(), nil, FindOptions{}, func(Item) error { return errBoom }); !errors.Is(err, errBoom) {
+	if err := c.Find(context.Background(), FindOptions{}, func([]Item) error { return errBoom }); !errors.Is(err, errBoom) {
 		t.Errorf("an error of the caller comes back as %v", err)
 	}
-	if err := c.Find(context.Background(), nil, FindOptions{}, func(Item) error { return kv.Stop }); err != nil {
+	if err := c.Find(context.Background(), FindOptions{}, func([]Item) error { return kv.Stop }); err != nil {
 		t.Errorf("kv.Stop comes back as %v", err)
 	}
 	for path, want := range map[string]bool{
@@ -122,22 +121,13 @@ func TestFindShowsWhatIsLost(t *testing.T) {
 		file(4, 5, record.Directory, "ring a"), file(5, 4, record.Directory, "ring b"), file(6, 0, record.Regular, "fine"),
 	})
 	must(t, err)
-	got := findAll(t, New(s), "/x", FindOptions{})
+	c := New(s)
+	load(t, c)
+	got := findAll(t, c, "/x")
 	want := []string{"(parent unknown)/dir", "(parent unknown)/dir/below", "(parent unknown)/orphan", "(parent unknown)/ring a", "(parent unknown)/ring b", "fine"}
 	if !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
-}
-
-// Two texts fold to the same bytes exactly if strings.EqualFold calls them equal.
-func TestFoldIsEqualFold(t *testing.T) {
-	letter := rapid.SampledFrom([]rune("aAkK\u212AsSſßẞσςΣµμΜİıiIǅǆǄДд\U00010400\U00010428"))
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := string(rapid.SliceOfN(letter, 0, 3).Draw(t, "a")), string(rapid.SliceOfN(letter, 0, 3).Draw(t, "b"))
-		if got, want := string(fold(nil, []byte(a))) == string(fold(nil, []byte(b))), strings.EqualFold(a, b); got != want {
-			t.Fatalf("%q and %q: %v, want %v", a, b, got, want)
-		}
-	})
 }
 
 func TestSplitDevice(t *testing.T) {

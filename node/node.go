@@ -113,6 +113,10 @@ const serveLimit = 8
 // Run lives until ctx ends or a person asks the node to stop (nil), or something fails that the node
 // cannot go on without. Everything it started has returned when it returns.
 func (n *Node) Run(ctx context.Context) error {
+	loadNames, err := n.catalog.Follow()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events, endEvents := context.WithCancel(context.WithoutCancel(ctx)) // outlives the rest, to hear of its end
@@ -135,6 +139,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.pullFeeds(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
 	g.Go(func() error { return n.index(ctx) })
+	g.Go(func() error { return loadNames(ctx) })
 	g.Go(func() error { return n.reloadRewritten(ctx) })
 	if n.cfg.Pubsub {
 		g.Go(func() error { return n.gossip(ctx) })
@@ -150,7 +155,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	err := g.Wait()
+	err = g.Wait()
 	n.end(err)
 	endEvents()
 	return errors.Join(err, <-logged, n.store.Sync())

@@ -11,11 +11,12 @@ type Code string
 // Codes are part of the API. Append only.
 const (
 	CodeInternal Code = "internal" // unexpected: a bug, I/O
-	// CodeUsage and the three after it: the request itself is wrong.
+	// CodeUsage and the four after it: the request itself is wrong.
 	CodeUsage      Code = "usage"
 	CodeBadTime    Code = "bad_time"
 	CodeBadAddress Code = "bad_address" // not a multiaddr, or without /p2p/
 	CodeAmbiguous  Code = "ambiguous"   // a name fits several things; Details lists them
+	CodeBadQuery   Code = "bad_query"   // Details: QueryFault
 	CodeNoDaemon   Code = "no_daemon"
 	// CodeNotAllowed and the three after it: refused.
 	CodeNotAllowed    Code = "not_allowed"
@@ -50,6 +51,7 @@ var codes = map[Code]struct{ exit, status int }{
 	CodeBadTime:         {2, http.StatusBadRequest},
 	CodeBadAddress:      {2, http.StatusBadRequest},
 	CodeAmbiguous:       {2, http.StatusBadRequest},
+	CodeBadQuery:        {2, http.StatusBadRequest},
 	CodeNoDaemon:        {3, http.StatusServiceUnavailable},
 	CodeNotAllowed:      {4, http.StatusForbidden},
 	CodeInviteWrong:     {4, http.StatusForbidden},

@@ -164,6 +164,7 @@ type Entry struct {
 	Modified   time.Time `json:"modified,omitzero"`
 	Hash       string    `json:"hash,omitempty"` // hex of record.Hash; empty: not known
 	Tags       []string  `json:"tags,omitempty"` // names of those it shows
+	Note       string    `json:"note,omitempty"` // filled in where an entry is asked for by itself
 }
 
 // ListQuery asks for what lies directly in a folder. Path is absolute on the device.
@@ -184,23 +185,6 @@ type Listing struct {
 	Path       string    `json:"path"`
 	Entries    []Entry   `json:"entries"` // for a path that is a file: the file
 	More       bool      `json:"more"`
-}
-
-// FindQuery asks for entries by name.
-type FindQuery struct {
-	Text   string   // words that the name or path must hold; at most 1,024 bytes
-	Device []string // peer IDs; empty: every device
-	Sort   string   // "name", "size", "modified", "path" or "" (as found)
-	Limit  int      // 0: no limit
-}
-
-// FindResult ends the answer to a FindQuery.
-type FindResult struct {
-	Now     time.Time       `json:"now"`
-	Found   uint64          `json:"found"`
-	More    bool            `json:"more"` // the limit cut it
-	Took    metrics.Seconds `json:"duration_seconds"`
-	Devices []DeviceView    `json:"devices"` // that were asked, for freshness
 }
 
 // InviteRequest asks for a secret that lets a device join.

@@ -64,3 +64,14 @@ func ParseLocationID(text string) (LocationID, error) {
 	copy(id[:], b)
 	return id, nil
 }
+
+// ParseEntryID reads what String wrote.
+func ParseEntryID(text string) (EntryID, error) {
+	var id EntryID
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("entry id %q: want 32 hexadecimal digits", text)
+	}
+	copy(id[:], b)
+	return id, nil
+}

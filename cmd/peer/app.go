@@ -138,6 +138,9 @@ func (a *app) showProblem(p *node.Problem) {
 			causes = append(causes, t.Address+": "+t.Result)
 		}
 	}
+	if line, mark, ok := a.faultIn(p); ok {
+		causes = []string{line, mark}
+	}
 	label := "cause:"
 	for _, cause := range causes {
 		part(label, cause)

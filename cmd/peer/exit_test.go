@@ -73,7 +73,14 @@ func TestExitCodes(t *testing.T) {
 		"no such tagging":     {args: []string{"tag", "ad", "x"}, exit: 2, code: node.CodeUsage, says: "did you mean `add`?"},
 		"bad sort":            {args: []string{"find", "x", "--sort", "colour"}, exit: 2, code: node.CodeUsage, says: "colour"},
 		"bad limit":           {args: []string{"find", "x", "--limit", "-1"}, exit: 2, code: node.CodeUsage, says: "-1"},
-		"long query":          {args: []string{"find", strings.Repeat("x", 2000)}, exit: 2, code: node.CodeUsage, says: "2000 bytes"},
+		"long query":          {args: []string{"find", strings.Repeat("x", 2000)}, exit: 2, code: node.CodeBadQuery, says: "2000 bytes"},
+		"bad key":             {args: []string{"find", "tax", "extn:pdf"}, exit: 2, code: node.CodeBadQuery, says: "cause: tax extn:pdf\n           ^^^^^\n"},
+		"hostile query":       {args: []string{"find", "a\x1b[2J\xff", "| |", "b"}, exit: 2, code: node.CodeBadQuery, says: "cause: a\\x1b[2J\\xff | | b\n                      ^\n"},
+		"unknown on":          {args: []string{"find", "x on:nsa"}, exit: 5, code: node.CodeUnknownDevice, says: `the nearest name is "nas"`},
+		"ambiguous on":        {args: []string{"find", "on:na"}, exit: 2, code: node.CodeAmbiguous, says: `device "na" is ambiguous`},
+		"where unknown":       {args: []string{"where", "/missing"}, exit: 5, code: node.CodeNotFound, says: "/missing"},
+		"info unknown device": {args: []string{"info", "nsa:/x"}, exit: 5, code: node.CodeUnknownDevice, says: "nsa"},
+		"info of a hash":      {args: []string{"info", "blake3:9f2c41d8"}, exit: 2, code: node.CodeUsage, says: "names a content"},
 		"bad model":           {args: []string{"sync", "metrics", "--model", "tags"}, exit: 2, code: node.CodeUsage, says: `no model "tags"`},
 		"nothing found":       {args: []string{"find", "-q", "nothing"}, exit: 10},
 		"something found":     {args: []string{"find", "-q", "beach"}, exit: 0},
@@ -132,7 +139,7 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("exit %d, want %d; stdout %q; stderr %q lacks %q", code, c.exit, out, stderr, c.says)
 			}
 			harmless(t, stderr)
-			if c.problem == nil && b.fake.log() != "" && !strings.HasPrefix(b.fake.log(), "find") && !strings.HasPrefix(b.fake.log(), "list") {
+			if c.problem == nil && b.fake.log() != "" && !strings.HasPrefix(b.fake.log(), "find") && !strings.HasPrefix(b.fake.log(), "list") && !strings.HasPrefix(b.fake.log(), "where") {
 				t.Errorf("the daemon was asked to %s", b.fake.log())
 			}
 			if c.code == "" {
@@ -207,7 +214,7 @@ func TestUnreachableOnce(t *testing.T) {
 
 func TestNoDaemon(t *testing.T) {
 	for _, line := range []string{"status", "stop", "devices", "locations", "locations show x", "locations remove x", "locations rescan x", "add .",
-		"ls", "ls /x", "find x", "find -q x", "invite", "join " + goodAddr, "sync status", "sync pause", "sync resume", "sync now", "sync metrics", "sync events", "sync events -f"} {
+		"ls", "ls /x", "find x", "find -q x", "where /x", "where 9f2c41d8", "info /x", "invite", "join " + goodAddr, "sync status", "sync pause", "sync resume", "sync now", "sync metrics", "sync events", "sync events -f"} {
 		b := newHome(t)
 		code, out, stderr := b.run(strings.Fields(line)...)
 		if code != 3 || out != "" || !strings.Contains(stderr, "no daemon is running here") || !strings.Contains(stderr, "peer start") {

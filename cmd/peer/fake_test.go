@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -198,8 +199,58 @@ func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
 	return l, nil
 }
 
+// copies are entries of which some have one content, with tags.
+func copies() []node.Entry {
+	all := entries()
+	one := strings.Repeat("9f2c41d8", 8)
+	return []node.Entry{
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax.pdf", Path: "/home/mia/tax.pdf", ID: strings.Repeat("ab", 16),
+			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax", hostile}, Note: "paid\n" + hostile},
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax (1).pdf", Path: "/home/mia/Downloads/tax (1).pdf",
+			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax"}},
+		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: "tax.pdf", Path: "/mnt/box/" + hostile, Size: 1_200_000,
+			Modified: noon.AddDate(-1, 0, 0), Mode: 0o600, Hash: one},
+		all[0],
+		all[1],
+	}
+}
+
+func (f *fake) Where(_ context.Context, q node.WhereQuery) (node.Whereabouts, error) {
+	if err := f.did("where is " + q.Device + " " + q.Path + q.Hash + q.Entry); err != nil {
+		return node.Whereabouts{}, err
+	}
+	switch {
+	case strings.Contains(q.Path, "missing"), strings.HasSuffix(q.Path, "/9f2c41d8"):
+		return node.Whereabouts{}, &node.Problem{Code: node.CodeNotFound, Message: "nothing is catalogued at /missing", Cause: "no location holds it", Try: "peer locations"}
+	case strings.HasSuffix(q.Path, "beach.jpg"):
+		return node.Whereabouts{Now: noon, Why: "no other file has its size, so that there is no copy of it", Unique: true, Places: entries()[:1], On: 1}, nil
+	}
+	all := copies()[:3]
+	return node.Whereabouts{Now: noon, Hash: all[0].Hash, Places: all, On: 2}, nil
+}
+
+func (f *fake) Info(_ context.Context, q node.WhereQuery) (node.Info, error) {
+	if err := f.did("info of " + q.Device + " " + q.Path + q.Entry); err != nil {
+		return node.Info{}, err
+	}
+	if strings.HasSuffix(q.Path, "beach.jpg") {
+		return node.Info{Now: noon, Entry: entries()[0], LocationName: "Pictures", Why: "its device has not read it; 3 files have its size"}, nil
+	}
+	if q.Device == atticID {
+		return node.Info{Now: noon, Entry: entries()[2], LocationName: hostile, Lost: true, Why: "it is empty"}, nil
+	}
+	return node.Info{Now: noon, Entry: copies()[0], LocationName: "home", Copies: 3, On: 2}, nil
+}
+
 func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error) {
-	if err := f.did("find " + q.Text + " sorted by " + q.Sort + " on " + strings.Join(q.Device, ",")); err != nil {
+	did := "find " + q.Text + " sorted by " + q.Sort + " on " + strings.Join(q.Device, ",") + " tagged " + strings.Join(q.Tag, ",")
+	if q.Reverse {
+		did += " reversed"
+	}
+	for _, name := range slices.Sorted(maps.Keys(q.Names)) {
+		did += fmt.Sprintf(", %q is %s", name, q.Names[name])
+	}
+	if err := f.did(did); err != nil {
 		return node.FindResult{}, err
 	}
 	devices, _ := f.Devices(ctx)
@@ -207,10 +258,17 @@ func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) e
 	if q.Text == "nothing" {
 		return res, nil
 	}
-	for _, e := range entries() {
-		if q.Limit > 0 && res.Found == uint64(q.Limit) {
-			res.More = true
-			break
+	found := entries()
+	if strings.HasPrefix(q.Text, "copies") {
+		found = copies()
+	}
+	for i, e := range found {
+		if i == 0 || e.Hash == "" || e.Hash != found[i-1].Hash {
+			if q.Limit > 0 && res.Files == uint64(q.Limit) {
+				res.More = true
+				break
+			}
+			res.Files++
 		}
 		if err := fn(e); err != nil {
 			return res, err

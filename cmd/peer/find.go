@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,28 +14,49 @@ import (
 	"peerdex/node"
 )
 
+const findLong = `Find files and folders on all devices. Devices that are away are searched too, as they were when last seen.
+Copies of one file, known by the hash of its content, share a line.
+
+  beach 2019           both words are in the name; large and small letters are equal
+  "beach 2019"         this is in the name, with the space
+  beach | lake         either; binds less than the space: a b | c is (a b) | c
+  !draft               not this; ! binds to the next term alone
+  (beach | lake) 2019  brackets group
+  ext:jpg,png          the name ends so; no folders
+  size:>10MB           also >= < <=, 1MB..2GB, 1MB.., ..2GB; kB MB GB are of 1000, KiB MiB GiB of 1024
+  path:2019/           this is in the whole path, written with slashes
+  date:2024-04         changed then: a year, month, day, today, yesterday, > >= < <=, 2023..2024-06
+  on:nas,attic         on one of these devices
+  tag:family,work      has one of these tags
+  hash:9f2c41d8        the hash of the content begins so
+
+Between quotes everything stands for itself, but for \" and \\. A word with a colon that is no key must be quoted.
+The shell wants quotes of its own around all that: peer find 'beach | lake'.`
+
 func (a *app) findCmd() *cobra.Command {
 	var (
 		q           node.FindQuery
 		quiet, nuls bool
 	)
 	cmd := &cobra.Command{
-		Use:   "find WORD…",
-		Short: "Find files on all devices by name, those that are away too",
-		Long: "Find files and folders on all devices by name. Devices that are away are searched too, as they\n" +
-			"were when last seen.",
+		Use:   "find QUERY…",
+		Short: "Find files on all devices by name, size, date or tag, those that are away too",
+		Long:  findLong,
 		Example: "peer find beach 2019\n" +
-			"peer find tax --on nas --sort size\n" +
-			"peer find -0 .raw --on laptop | xargs -0 ls -l",
+			"peer find 'tax ext:pdf size:>1MB date:2023..2024' --on nas --sort size\n" +
+			"peer find -0 ext:raw --on laptop | xargs -0 ls -l",
 		Annotations: exits(2, 3, 5, 10, 130),
 		Args:        arguments(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Text = strings.Join(args, " ")
-			if q.Limit < 0 {
-				return usage(fmt.Sprintf("cannot print %d entries", q.Limit), "--limit is at least 0, which means all", "--limit 100")
+			if _, err := node.ParseQuery(q.Text, a.now().In(a.zone)); err != nil {
+				return err
 			}
-			if !slices.Contains(findSorts, q.Sort) && q.Sort != "" {
-				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts, ", "), "--sort name")
+			if q.Limit < 0 {
+				return usage(fmt.Sprintf("cannot print %d files", q.Limit), "--limit is at least 0, which means all", "--limit 100")
+			}
+			if _, ok := node.Sorts[q.Sort]; !ok && q.Sort != "" {
+				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts(), ", "), "--sort name")
 			}
 			if quiet {
 				q.Limit = 1
@@ -43,18 +65,20 @@ func (a *app) findCmd() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&q.Device, "on", nil, "only on this device; may be repeated")
-	f.StringVar(&q.Sort, "sort", "", "name, size, modified or path (default: as found)")
-	f.IntVar(&q.Limit, "limit", 0, "stop after so many (default: all)")
+	f.StringArrayVar(&q.Device, "on", nil, "only on this device; may be repeated for several")
+	f.StringArrayVar(&q.Tag, "tag", nil, "only with this tag; may be repeated for all of several")
+	f.StringVar(&q.Sort, "sort", "", "name, path, size or modified, the greatest first (default: as found)")
+	f.BoolVar(&q.Reverse, "reverse", false, "the other way round")
+	f.IntVar(&q.Limit, "limit", 0, "stop after so many files, of which copies count once (default: all)")
 	f.BoolVarP(&nuls, "print0", "0", false, "print whole paths only, as they are, each ended by a NUL")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing; exit 0 if something was found, 10 if not")
 	cmd.MarkFlagsMutuallyExclusive("print0", "quiet")
 	must(cmd.RegisterFlagCompletionFunc("on", a.completeDevices))
-	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(findSorts, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(findSorts(), cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
-var findSorts = []string{"name", "size", "modified", "path"}
+func findSorts() []string { return slices.Sorted(maps.Keys(node.Sorts)) }
 
 // must is for flags named twice in one function.
 func must(err error) {
@@ -69,16 +93,10 @@ const findPage = 200
 func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, nuls bool) error {
 	var (
 		entries = []node.Entry{}
+		copies  []node.Entry // found one after the other, of one content
+		t       = a.findTable()
 		now     = a.now()
 	)
-	flush := func() error {
-		t := &table{right: map[int]bool{1: true}, shrink: 0}
-		for _, e := range entries {
-			t.row(a.hit(now, e)...)
-		}
-		entries = entries[:0]
-		return a.write([]byte(a.render(t)))
-	}
 	res, err := c.Find(ctx, q, func(e node.Entry) error {
 		switch {
 		case quiet:
@@ -89,10 +107,17 @@ func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, 
 		case nuls:
 			return a.write([]byte(e.Path + "\x00"))
 		}
-		if entries = append(entries, e); len(entries) == findPage {
-			return flush()
+		if len(copies) > 0 && (e.Hash == "" || e.Hash != copies[0].Hash || e.Size != copies[0].Size) {
+			t.row(a.hit(now, copies)...)
+			copies = copies[:0]
 		}
-		return nil
+		copies = append(copies, e)
+		if len(t.rows) < findPage {
+			return nil
+		}
+		page := t
+		t = a.findTable()
+		return a.write([]byte(a.render(page)))
 	})
 	if err != nil {
 		return err
@@ -111,20 +136,62 @@ func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, 
 	case nuls:
 		return nil
 	}
-	if err := flush(); err != nil {
+	if len(copies) > 0 {
+		t.row(a.hit(now, copies)...)
+	}
+	if err := a.write([]byte(a.render(t))); err != nil {
 		return err
 	}
 	a.findFooter(res)
 	return nil
 }
 
-// hit are the cells of an entry found: path, size, date, device with its freshness.
-func (a *app) hit(now time.Time, e node.Entry) []string {
-	device := escape(e.DeviceName)
-	if !e.Online {
-		device += " (" + fresh(now, false, e.AsOf) + ")"
+func (a *app) findTable() *table { return &table{right: map[int]bool{1: true}, shrink: 0} }
+
+// hit are the cells of what was found: the path of the first copy, size, date, devices with their freshness,
+// tags.
+func (a *app) hit(now time.Time, copies []node.Entry) []string {
+	e := copies[0]
+	cells := []string{escape(e.Path) + kindSuffix(e), entrySize(e), a.date(e.Modified), a.places(now, copies)}
+	var tags []string
+	for _, c := range copies {
+		tags = append(tags, c.Tags...)
 	}
-	return []string{escape(e.Path) + kindSuffix(e), entrySize(e), a.date(e.Modified), device}
+	if len(tags) > 0 {
+		slices.Sort(tags)
+		cells = append(cells, tagNames(slices.Compact(tags)))
+	}
+	return cells
+}
+
+// places writes the devices that copies are on: "laptop ×2, attic (as of 9 d ago)".
+func (a *app) places(now time.Time, copies []node.Entry) string {
+	var (
+		order []string
+		count = map[string]int{}
+		some  = map[string]node.Entry{}
+	)
+	for _, c := range copies {
+		if count[c.Device]++; count[c.Device] == 1 {
+			order = append(order, c.Device)
+			some[c.Device] = c
+		}
+	}
+	for i, id := range order {
+		text := escape(some[id].DeviceName)
+		if n := count[id]; n > 1 {
+			times := "×"
+			if !a.unicode() {
+				times = "x"
+			}
+			text += fmt.Sprintf(" %s%d", times, n)
+		}
+		if !some[id].Online {
+			text += " (" + fresh(now, false, some[id].AsOf) + ")"
+		}
+		order[i] = text
+	}
+	return strings.Join(order, ", ")
 }
 
 func kindSuffix(e node.Entry) string {
@@ -146,9 +213,12 @@ func entrySize(e node.Entry) string {
 
 // findFooter says on stderr how much was found and how fresh the answer is.
 func (a *app) findFooter(res node.FindResult) {
-	line := plural(res.Found, "entry", "entries")
+	line := plural(res.Files, "entry", "entries")
 	if res.Found == 0 {
 		line = "nothing found"
+	}
+	if res.Found > res.Files {
+		line += ", " + plural(res.Found, "place", "places")
 	}
 	if res.More {
 		line += " shown, there are more"

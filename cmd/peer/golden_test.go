@@ -61,6 +61,14 @@ var shown = map[string]string{
 	"note-content":       "note /a/content",
 	"note-none":          "note /a/none",
 	"note-set":           "note /a/one shot-from-the-boat",
+	"find-copies":        "find copies on:laptop,nas --tag tax --reverse",
+	"find-limited":       "find copies --limit 2",
+	"where":              "where laptop:/home/mia/tax.pdf",
+	"where-hash":         "where blake3:9f2c41d8",
+	"where-unread":       "where nas:/srv/beach.jpg",
+	"info":               "info laptop:/home/mia/tax.pdf",
+	"info-unread":        "info nas:/srv/beach.jpg",
+	"info-away":          "info K0VN:/mnt/box/x",
 	"invite":             "invite --ttl 1h --uses 2",
 	"join":               "join " + goodAddr + "#k7f3-9qxe",
 	"sync-status":        "sync status",
@@ -128,7 +136,7 @@ func one(t *testing.T, text string) map[string]any {
 	if s, _ := doc["schema"].(string); !strings.HasPrefix(s, "peer.") || !strings.HasSuffix(s, "/v1") {
 		t.Errorf("schema %q", s)
 	}
-	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen", "events", "tags", "written", "reached", "pending", "away"} {
+	for _, list := range []string{"devices", "locations", "entries", "sessions", "attention", "listen", "events", "tags", "written", "reached", "pending", "away", "places"} {
 		if v, ok := doc[list]; ok && v == nil {
 			t.Errorf("%s is null", list)
 		}
