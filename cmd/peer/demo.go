@@ -32,7 +32,7 @@ func (a *app) demoCmd() *cobra.Command {
 		Short: "Show a few devices at work, all in this process, and leave nothing behind",
 		Long: "Run a few real devices in this process, on the loopback interface, with folders of sample files in\n" +
 			"a temporary directory: they join, search each other's files, and see changes, a rename, a device\n" +
-			"that is away, a deletion. Each step is checked by asking the devices; one that does not come true\n" +
+			"that is away, an edit that two of them make at once. Each step is checked by asking the devices; one that does not come true\n" +
 			"ends the demo with exit code 1. Your own daemon and files have no part in it, and nothing is left\n" +
 			"on disk.",
 		Example: "peer demo\n" +
@@ -48,6 +48,7 @@ func (a *app) demoCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&nodes, "nodes", nodes, fmt.Sprintf("how many devices, 2 to %d", len(demoDevices)))
+	must(cmd.RegisterFlagCompletionFunc("nodes", cobra.FixedCompletions([]string{"2", "3", "4", "5"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 

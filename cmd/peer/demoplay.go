@@ -57,6 +57,17 @@ func (d *demo) play(ctx context.Context) error {
 		{fmt.Sprintf("%s comes back, on other ports; both missed something", first.name), func(ctx context.Context) ([]string, error) {
 			return d.comeBack(ctx, first, last)
 		}},
+		{fmt.Sprintf("%s tags a picture; every device shows the tag", first.name), func(ctx context.Context) ([]string, error) {
+			file := node.PathRef{Path: filepath.Join(first.folder, "portrait.png")}
+			_, err := first.node.ChangeTags(ctx, node.TagRequest{Targets: node.Targets{Paths: []node.PathRef{file}}, Tags: []string{"family"}})
+			if err != nil {
+				return nil, err
+			}
+			return d.agreeOnTag(ctx, "family")
+		}},
+		{fmt.Sprintf("apart from each other, %s and %s rename that tag; all settle on one name", first.name, last.name), func(ctx context.Context) ([]string, error) {
+			return d.conflict(ctx, first, last)
+		}},
 		{fmt.Sprintf("a file of %s is deleted", last.name), func(ctx context.Context) ([]string, error) {
 			path := filepath.Join(last.folder, "seen meanwhile.txt")
 			if err := os.Remove(path); err != nil {
@@ -244,4 +255,55 @@ func (d *demo) comeBack(ctx context.Context, dev, other *demoDevice) (shown []st
 		return nil, err
 	}
 	return d.search(ctx, other, "meanwhile")
+}
+
+// conflict has two devices rename a tag while neither hears of the other.
+func (d *demo) conflict(ctx context.Context, first, second *demoDevice) (shown []string, err error) {
+	for _, dev := range d.devices {
+		if _, err := dev.node.Pause(ctx, "", 0); err != nil {
+			return nil, err
+		}
+	}
+	names := []string{"relatives", "kin"}
+	for i, dev := range []*demoDevice{first, second} {
+		if _, err := dev.node.RenameTag(ctx, node.RenameRequest{Tag: "family", To: names[i]}); err != nil {
+			return nil, err
+		}
+		shown = append(shown, fmt.Sprintf("%-8s calls it %s", dev.name, names[i]))
+	}
+	for _, dev := range d.devices {
+		if _, err := dev.node.Resume(ctx, ""); err != nil {
+			return nil, err
+		}
+	}
+	agreed, err := d.agreeOnTag(ctx, names...) // the clock of each decides, and so not always the one we call the last
+	return append(shown, agreed...), err
+}
+
+// agreeOnTag waits until every device shows one tag that people made, on one file, and all the same of names.
+func (d *demo) agreeOnTag(ctx context.Context, names ...string) (shown []string, err error) {
+	err = await(ctx, func() (string, error) {
+		told := map[string][]string{} // which devices show what
+		for _, dev := range d.devices {
+			all, err := dev.node.Tags(ctx, true)
+			if err != nil {
+				return "", err
+			}
+			text := ""
+			for _, t := range all {
+				if !t.BuiltIn {
+					text += fmt.Sprintf("#%s on %s", t.Name, plural(t.Entries, "file", "files"))
+				}
+			}
+			told[text] = append(told[text], dev.name)
+		}
+		for _, name := range names {
+			if text := "#" + name + " on 1 file"; len(told[text]) == len(d.devices) {
+				shown = []string{"everywhere: " + text}
+				return "", nil
+			}
+		}
+		return fmt.Sprintf("the devices show %v", told), nil
+	})
+	return shown, err
 }
