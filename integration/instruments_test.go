@@ -115,19 +115,26 @@ var instruments = map[string]instrument{
 	"device_consecutive_failures":            anyDevice(func(d metrics.Device) bool { return d.ConsecutiveFailures > 0 }),
 	"device_connection_attempts_total":       anyDevice(func(d metrics.Device) bool { return d.Attempts.Total > 0 }),
 	"device_addresses_learned_total":         anyDevice(func(d metrics.Device) bool { return d.AddressesLearned.By["record"] > 0 }),
-	"devices_tracked":                        anyDevice(func(metrics.Device) bool { return true }),
-	"devices_connected":                      anyDevice(func(d metrics.Device) bool { return d.Online }),
-	"catalog_records":                        func(m metrics.Snapshot) bool { return m.Catalog.Records["entry"] > 0 },
-	"catalog_tombstones":                     func(m metrics.Snapshot) bool { return *m.Catalog.Tombstones > 0 },
-	"catalog_files":                          func(m metrics.Snapshot) bool { return m.Catalog.Files > 0 },
-	"catalog_file_bytes":                     func(m metrics.Snapshot) bool { return m.Catalog.FileBytes > 0 },
-	"catalog_digest_checks_total":            anyDevice(func(d metrics.Device) bool { return d.DigestChecks.Total > 0 }),
-	"catalog_diverged":                       anyDevice(func(d metrics.Device) bool { return d.Diverged }),
-	"catalog_query_duration_seconds":         anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Queries }),
-	"scan_files_total":                       func(m metrics.Snapshot) bool { return m.Catalog.Scan.Files.By["added"] > 0 },
-	"scan_hashed_files_total":                func(m metrics.Snapshot) bool { return m.Catalog.Scan.Hashed.By["hashed"] > 0 },
-	"scan_hashed_bytes_total":                func(m metrics.Snapshot) bool { return m.Catalog.Scan.HashedBytes > 0 },
-	"scan_duration_seconds":                  func(m metrics.Snapshot) bool { return m.Catalog.Scan.Duration.Count > 0 },
+	"device_joins_total": func(m metrics.Snapshot) bool {
+		return m.Operations.Joins.By["joined"] > 0 && m.Operations.Joins.By["not_approved"] > 0
+	},
+	"device_departures_total": func(m metrics.Snapshot) bool {
+		return m.Operations.Departures.By["revoked"] > 0 && m.Operations.Departures.By["left"] > 0 && m.Operations.Departures.By["forgotten"] > 0
+	},
+	"streams_refused_total":          func(m metrics.Snapshot) bool { return m.Operations.StreamsRefused.By["not_member"] > 0 },
+	"devices_tracked":                anyDevice(func(metrics.Device) bool { return true }),
+	"devices_connected":              anyDevice(func(d metrics.Device) bool { return d.Online }),
+	"catalog_records":                func(m metrics.Snapshot) bool { return m.Catalog.Records["entry"] > 0 },
+	"catalog_tombstones":             func(m metrics.Snapshot) bool { return *m.Catalog.Tombstones > 0 },
+	"catalog_files":                  func(m metrics.Snapshot) bool { return m.Catalog.Files > 0 },
+	"catalog_file_bytes":             func(m metrics.Snapshot) bool { return m.Catalog.FileBytes > 0 },
+	"catalog_digest_checks_total":    anyDevice(func(d metrics.Device) bool { return d.DigestChecks.Total > 0 }),
+	"catalog_diverged":               anyDevice(func(d metrics.Device) bool { return d.Diverged }),
+	"catalog_query_duration_seconds": anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Queries }),
+	"scan_files_total":               func(m metrics.Snapshot) bool { return m.Catalog.Scan.Files.By["added"] > 0 },
+	"scan_hashed_files_total":        func(m metrics.Snapshot) bool { return m.Catalog.Scan.Hashed.By["hashed"] > 0 },
+	"scan_hashed_bytes_total":        func(m metrics.Snapshot) bool { return m.Catalog.Scan.HashedBytes > 0 },
+	"scan_duration_seconds":          func(m metrics.Snapshot) bool { return m.Catalog.Scan.Duration.Count > 0 },
 	"scan_last_completed_timestamp_seconds": func(m metrics.Snapshot) bool {
 		return slices.ContainsFunc(m.Catalog.Scan.Locations, func(l metrics.Location) bool { return l.LastScan != nil })
 	},
@@ -306,6 +313,8 @@ func TestEveryInstrument(t *testing.T) {
 	for _, p := range w.peers {
 		wantBalanced(t, p)
 	}
+	household(t, a, b, c)
+	w.look(t)
 	for _, name := range registered {
 		if _, ok := stillInstruments[name]; !ok && !w.metrics[name] {
 			t.Errorf("metric %s has not moved", name)
@@ -316,6 +325,39 @@ func TestEveryInstrument(t *testing.T) {
 			t.Errorf("event %s has not appeared", kind)
 		}
 	}
+}
+
+// household changes who belongs, in every way there is. a made the library.
+func household(t *testing.T, a, b, c *peer) {
+	t.Helper()
+	a.invite()
+	at := started{Status: a.status()}
+	no, yes, stranger := newRogue(t, at), newRogue(t, at), newRogue(t, at)
+	if err := no.request(func(digits string) { a.ask(&node.RequestView{}, "devices", "approve", "--refuse", digits) }); !errors.Is(err, protocol.CodeNotApproved) {
+		t.Errorf("refused by a person: %v", err)
+	}
+	if err := yes.request(func(digits string) { a.ask(&node.RequestView{}, "devices", "approve", digits) }); err != nil {
+		t.Errorf("approved by a person: %v", err)
+	}
+	if _, err := stranger.askFor(protocol.SessionProtocol); err == nil {
+		t.Error("a stranger gets an answer")
+	}
+	b.ask(&node.RenameView{}, "devices", "rename", "delta")
+	eventually(t, "the new name arrives", func() string {
+		if _, ok := a.other("delta"); !ok {
+			return "not yet"
+		}
+		return ""
+	})
+	c.ask(&node.LeaveView{}, "leave", "--yes")
+	a.ask(&node.RemoveView{}, "devices", "revoke", "delta", "--yes")
+	a.ask(&node.RemoveView{}, "devices", "forget", "delta", "--yes")
+	eventually(t, "gamma has left", func() string {
+		if d, ok := a.other("gamma"); !ok || d.Gone != node.GoneLeft {
+			return fmt.Sprintf("%+v", d)
+		}
+		return ""
+	})
 }
 
 // folders makes folders that each become a location.

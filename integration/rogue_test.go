@@ -42,7 +42,14 @@ func newRogue(t testing.TB, target started) *rogue {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRogueOf(t, target, key)
+}
+
+// newRogueOf is newRogue for a device with that key.
+func newRogueOf(t testing.TB, target started, key ed25519.PrivateKey) *rogue {
+	t.Helper()
 	r := &rogue{t: t, key: key, device: record.DeviceID(key.Public().(ed25519.PublicKey)), gater: &protocol.Gater{}}
+	var err error
 	r.host, err = protocol.NewHost(protocol.HostConfig{Key: key, Gater: r.gater, Listen: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}})
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +85,26 @@ func (r *rogue) pair(line string) error {
 	}
 	r.welcome, err = protocol.Pair(conn, protocol.Joiner{Device: r.device, Name: "rogue", OS: "test", AppVersion: "0"}, secret)
 	conn.End(err)
+	return err
+}
+
+// request joins without a secret: approve is called with the digits, in a goroutine of its own.
+func (r *rogue) request(approve func(digits string)) error {
+	r.t.Helper()
+	conn, err := protocol.Dial(r.t.Context(), r.host, r.target, protocol.PairProtocol, protocol.ConnConfig{})
+	if err != nil {
+		return err
+	}
+	approved := make(chan struct{})
+	show := func(d protocol.Digits) {
+		go func() {
+			defer close(approved)
+			approve(string(d))
+		}()
+	}
+	r.welcome, err = protocol.Ask(conn, protocol.Joiner{Device: r.device, Name: "rogue", OS: "test", AppVersion: "0"}, show)
+	conn.End(err)
+	<-approved
 	return err
 }
 

@@ -65,6 +65,9 @@ type Operations struct {
 	Rejections       *Counts           `json:"rejections,omitempty"`        // by reason
 	HintsDropped     *uint64           `json:"hints_dropped,omitempty"`
 	StrangersSeen    *uint64           `json:"strangers_seen,omitempty"`
+	Joins            *Counts           `json:"joins,omitempty"`           // asked of this device, by what became of it
+	Departures       *Counts           `json:"departures,omitempty"`      // of other devices, by how they went
+	StreamsRefused   *Counts           `json:"streams_refused,omitempty"` // by reason
 	StuckChanges     *int              `json:"stuck_changes,omitempty"`
 	MissingParents   *int              `json:"missing_parents,omitempty"`
 	Sessions         []Session         `json:"sessions,omitempty"`
@@ -361,6 +364,8 @@ func (m *Metrics) operations(o *Operations) {
 	o.Rejections = counts(rejectionReasons[:], m.rejections[:])
 	o.HintsDropped, o.Pages, o.RetryQueue = new(m.hintsDropped), new(m.pages), new(m.retryQueue)
 	o.StrangersSeen = new(m.strangers)
+	o.Joins, o.Departures = counts(joinResults[:], m.joins[:]), counts(departures[:], m.departed[:])
+	o.StreamsRefused = counts(streamRefusals[:], m.refused[:])
 	o.StuckChanges, o.MissingParents = new(m.stuckChanges), new(m.missingParents)
 	for i, kind := range withOther(sessionKinds[:]) {
 		if h := m.sessionLength[i]; i < len(sessionKinds) || h.count > 0 || m.sessionsActive[i] != 0 {

@@ -64,7 +64,7 @@ func (n *Node) gossipIn(ctx context.Context, name string) (err error) {
 	}
 	valid := func(_ context.Context, _ corepeer.ID, m *pubsub.Message) bool {
 		author, err := protocol.DeviceOf(m.GetFrom())
-		if err != nil || !n.gater.Member(m.GetFrom()) {
+		if err != nil || author != n.self && !n.gater.Member(m.GetFrom()) { // it may have heard that it is out itself
 			return false
 		}
 		heads, err := protocol.Decode(protocol.Number(&protocol.Heads{}), m.Data)

@@ -177,6 +177,8 @@ func (n *Node) countError(d record.DeviceID, err error) {
 	switch code := protocol.CodeOf(err); code {
 	case protocol.CodeShutdown, protocol.CodeBusy, protocol.CodePaused, protocol.CodeNotSettled:
 		return
+	case protocol.CodeInviteInvalid, protocol.CodeInviteUsed, protocol.CodeInviteExpired, protocol.CodeNotApproved, protocol.CodeRevoked:
+		return // said where it was refused
 	case protocol.CodeLost, protocol.CodeTimeout:
 		kind = "network"
 	case protocol.CodeNotMember, protocol.CodeLibrary, protocol.CodeUnauthorized:

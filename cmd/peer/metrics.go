@@ -286,6 +286,14 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 	if o.StrangersSeen != nil && *o.StrangersSeen > 0 {
 		f.line("Strangers seen", count(*o.StrangersSeen), "announced on the local network, and ignored")
 	}
+	for _, c := range []struct {
+		label string
+		n     *metrics.Counts
+	}{{"Joins asked", o.Joins}, {"Devices out", o.Departures}, {"Streams refused", o.StreamsRefused}} {
+		if c.n != nil && c.n.Total > 0 {
+			f.line(c.label, count(c.n.Total), a.split(c.n, word))
+		}
+	}
 	if len(o.Sessions) > 0 {
 		var done, failed, aborted uint64
 		var active int64
