@@ -21,7 +21,7 @@ var floors = map[string]int{
 	"internal/mutant": -1,
 	"kv":              0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0, "query": 0,
 	"protocol": 1, "store": 1, "eventlog": 1,
-	"statebatch": 2, "backfill": 2, "catalog": 2,
+	"statebatch": 2, "backfill": 2, "snapshot": 2, "catalog": 2,
 	"node":     3,
 	"api":      4,
 	"cmd/peer": 5, "integration": 5,

@@ -1,0 +1,140 @@
+package snapshot
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"peerdex/hlc"
+	"peerdex/store"
+)
+
+// A file is fileHead, the chunks one behind the other, the manifest, its length (4 bytes), and fileTail.
+const (
+	fileHead = "peerdex snapshot\r\n\x1a" // spoilt where line ends are changed
+	fileTail = "end of snapshot\n"
+)
+
+// Export writes a snapshot of pinned feeds to a new file, for this user alone. It blocks until the file is
+// durable. It returns fs.ErrExist, wrapped, if there is a file of that name. What it wrote before it failed is
+// removed.
+func Export(ctx context.Context, path string, pin *store.Pinned, by Author, now hlc.Stamp) (m Manifest, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return m, fmt.Errorf("make snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	m, err = export(ctx, f, pin, by, now)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return m, err
+	}
+	return m, store.SyncDir(filepath.Dir(path))
+}
+
+func export(ctx context.Context, f *os.File, pin *store.Pinned, by Author, now hlc.Stamp) (Manifest, error) {
+	w := bufio.NewWriterSize(f, MaxChunk)
+	w.WriteString(fileHead)
+	m, err := write(ctx, w, pin, by, now)
+	if err != nil {
+		return m, err
+	}
+	b := m.Append(nil)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(b)))
+	w.Write(append(b, fileTail...))
+	if err := errors.Join(w.Flush(), f.Sync()); err != nil { // the first error of all writes
+		return m, fmt.Errorf("write snapshot: %w", err)
+	}
+	return m, nil
+}
+
+// File is a snapshot in a file.
+type File struct {
+	Manifest Manifest
+	f        *os.File
+	at       []int64 // of each chunk
+	sizes    []int
+}
+
+// OpenFile opens what Export wrote. It returns ErrCorrupt or ErrNewer for anything else. Close it.
+func OpenFile(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	s := &File{f: f}
+	if err := s.read(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open snapshot %s: %w", path, err), f.Close())
+	}
+	return s, nil
+}
+
+func (s *File) read() error {
+	info, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return corrupt("not a file")
+	}
+	const tail = 4 + len(fileTail)
+	size := info.Size()
+	if size < int64(len(fileHead)+tail) {
+		return corrupt("%d bytes", size)
+	}
+	head, end := make([]byte, len(fileHead)), make([]byte, tail)
+	if _, err := s.f.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if _, err := s.f.ReadAt(end, size-int64(tail)); err != nil {
+		return err
+	}
+	if string(head) != fileHead || string(end[4:]) != fileTail {
+		return corrupt("not a snapshot, or not all of one")
+	}
+	n := int64(binary.BigEndian.Uint32(end))
+	if n > MaxManifest || n > size-int64(len(fileHead)+tail) {
+		return corrupt("manifest of %d bytes in a file of %d", n, size)
+	}
+	b := make([]byte, n)
+	if _, err := s.f.ReadAt(b, size-int64(tail)-n); err != nil {
+		return err
+	}
+	if s.Manifest, err = Parse(b); err != nil {
+		return err
+	}
+	at := int64(len(fileHead))
+	for _, f := range s.Manifest.Feeds {
+		for _, c := range f.Chunks {
+			s.at, s.sizes = append(s.at, at), append(s.sizes, c.Size)
+			at += int64(c.Size)
+		}
+	}
+	if at != size-int64(tail)-n {
+		return corrupt("chunks of %d bytes in a file of %d", at, size)
+	}
+	return nil
+}
+
+// Chunk reads chunk i of the whole snapshot. Whoever uses it compares it with the manifest. It may be called by
+// several goroutines.
+func (s *File) Chunk(i int) ([]byte, error) {
+	b := make([]byte, s.sizes[i])
+	if _, err := s.f.ReadAt(b, s.at[i]); errors.Is(err, io.EOF) {
+		return nil, corrupt("cut short")
+	} else if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	return b, nil
+}
+
+// Close closes the file.
+func (s *File) Close() error { return s.f.Close() }

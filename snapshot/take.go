@@ -1,0 +1,375 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/store"
+)
+
+// Taker brings snapshots into a store. Its fields are set once.
+type Taker struct {
+	Store   *store.Store
+	Library feed.LibraryID
+	Shape   feed.Shape // of the library's trees
+	// Wants reports whether a feed is to be taken if it brings this device further.
+	Wants func(feed.ID) bool
+	// Admit returns the generation of the membership under which the donor is a member, or why it is none; nil
+	// for a snapshot that nobody sends.
+	Admit func() (generation uint64, err error)
+	// Within, if set, is called in the transaction that shows loaded location feeds: event rows and the like.
+	Within func(kv.Tx, []store.Loaded) error
+	// Applied is called in each transaction that brings a device feed further.
+	Applied func(tx kv.Tx, settling bool, res *store.Result) error
+	// Progress is told how far it is, after each chunk and when the phase changes; it must not block.
+	Progress func(Progress)
+}
+
+// Phase says what is being done.
+type Phase string
+
+// Phases follow one another in this order.
+const (
+	Loading  Phase = "loading"  // chunks come and are put in
+	Indexing Phase = "indexing" // all are here; indexes are written and the files switched
+	Applying Phase = "applying" // device feeds
+)
+
+// Progress is how far a snapshot has been taken.
+type Progress struct {
+	Phase   Phase
+	Records uint64 // entries put in
+	Total   uint64 // entries that are wanted
+	Bytes   int64  // of their chunks
+	Of      int64  // bytes of all chunks that are wanted
+}
+
+// Taken is what came of a snapshot.
+type Taken struct {
+	Loaded  []store.Loaded // location feeds
+	Applied []feed.Head    // device feeds
+}
+
+// buffers is how many chunks wait decompressed or are being put in: with as many that wait compressed, the most
+// memory Take needs besides that of the store.
+const buffers = 3
+
+// Memory is how many bytes the chunks take that are under way in Take.
+const Memory = 2 * buffers * MaxChunk
+
+// plan is what is wanted of a snapshot.
+type plan struct {
+	load    *store.Load // nil: no location feed
+	feeds   []wanted
+	entries uint64
+	size    int64
+}
+
+type wanted struct {
+	Feed
+	first int // number of its first chunk in the whole snapshot
+}
+
+// Take brings in what a snapshot has that the store lacks; chunk returns its chunks, by their number in the whole
+// snapshot, and is called for the wanted ones in order, once or, for those of device feeds, twice. Location feeds are loaded
+// into fresh files and show all at once, after every feed wanted has been verified; then device feeds are
+// brought further through store.Apply. Until then the store is as it was, whatever the error: ErrCorrupt,
+// ErrLibrary, store.ErrMismatch, feed.ErrSignature, store.ErrNoSpace, store.ErrHeld if there is nothing
+// to take, that of chunk, or of ctx.
+func (t *Taker) Take(ctx context.Context, m Manifest, chunk func(ctx context.Context, i int) ([]byte, error)) (out Taken, err error) {
+	p, err := t.plan(m)
+	if err != nil {
+		return out, err
+	}
+	if p.load != nil {
+		defer func() { err = errors.Join(err, p.load.Close()) }()
+	}
+	done := Progress{Phase: Loading, Total: p.entries, Of: p.size}
+	t.Progress(done)
+	if err := t.put(ctx, p, chunk, &done); err != nil {
+		return out, err
+	}
+	if p.load != nil {
+		done.Phase = Indexing
+		t.Progress(done)
+		if out.Loaded, err = p.load.Install(t.Admit, t.Within); err != nil {
+			return out, err
+		}
+	}
+	done.Phase = Applying
+	t.Progress(done)
+	for _, f := range p.feeds {
+		if f.Head.Feed.IsDevice() {
+			settled, err := t.apply(ctx, f, chunk)
+			if err != nil {
+				return out, err
+			}
+			if settled {
+				out.Applied = append(out.Applied, f.Head)
+			}
+		}
+	}
+	return out, nil
+}
+
+// plan finds out what of a snapshot brings the store further, and begins to load it.
+func (t *Taker) plan(m Manifest) (p plan, err error) {
+	if m.Library != t.Library {
+		return p, ErrLibrary
+	}
+	var (
+		heads []feed.Head
+		room  uint64
+		first int
+	)
+	for _, f := range m.Feeds {
+		f, at := f, first
+		first += len(f.Chunks)
+		if f.Head.Feed.Device == t.Store.Device() || !t.Wants(f.Head.Feed) {
+			continue
+		}
+		if f.Head.Feed.IsDevice() {
+			if err := t.Store.Check(f.Head); err != nil {
+				return p, err
+			}
+			if st, _ := t.Store.State(f.Head.Feed); st.DecideRoute(f.Head, false).Road != feed.RoadDelta {
+				continue
+			}
+		} else {
+			heads = append(heads, f.Head)
+			for _, c := range f.Chunks {
+				room += uint64(c.Raw + c.Size + c.Entries*store.LoadOverhead)
+			}
+		}
+		p.feeds = append(p.feeds, wanted{f, at})
+	}
+	if len(heads) > 0 {
+		if p.load, err = t.Store.Load(heads, room); err != nil && !errors.Is(err, store.ErrHeld) {
+			return p, err
+		}
+	}
+	n := 0
+	for _, f := range p.feeds {
+		if f.Head.Feed.IsDevice() || p.load != nil && p.load.Takes(f.Head.Feed) {
+			p.feeds[n] = f
+			n++
+			p.entries += f.Head.Count
+			for _, c := range f.Chunks {
+				p.size += int64(c.Size)
+			}
+		}
+	}
+	if p.feeds = p.feeds[:n]; n == 0 {
+		return p, store.ErrHeld
+	}
+	return p, nil
+}
+
+// page is a chunk on its way from where it is decompressed to where it is put in.
+type page struct {
+	feed    int
+	chunk   Chunk
+	buf     []byte
+	entries []feed.Entry
+}
+
+// put verifies all that is wanted and loads the location feeds.
+func (t *Taker) put(ctx context.Context, p plan, chunk func(context.Context, int) ([]byte, error), done *Progress) error {
+	g, ctx := errgroup.WithContext(ctx)
+	type received struct {
+		feed  int
+		chunk Chunk
+		bytes []byte
+	}
+	got := make(chan received, buffers-1)
+	ready := make(chan *page, buffers)
+	free := make(chan *page, buffers)
+	for range buffers {
+		free <- new(page)
+	}
+	g.Go(func() error {
+		defer close(got)
+		for i, f := range p.feeds {
+			for k, c := range f.Chunks {
+				b, err := chunk(ctx, f.first+k)
+				if err != nil {
+					return err
+				}
+				select {
+				case got <- received{i, c, b}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(ready)
+		for r := range got {
+			var pg *page
+			select {
+			case pg = <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			var err error
+			pg.feed, pg.chunk = r.feed, r.chunk
+			if pg.buf, pg.entries, err = unpack(r.bytes, r.chunk, pg.buf, pg.entries); err != nil {
+				return err
+			}
+			ready <- pg // there is room: no more pages than that exist
+		}
+		return nil
+	})
+	g.Go(func() error {
+		v := verifier{t: t, p: p}
+		for pg := range ready {
+			if err := v.add(pg); err != nil {
+				return err
+			}
+			done.Records += uint64(len(pg.entries))
+			done.Bytes += int64(pg.chunk.Size)
+			t.Progress(*done)
+			free <- pg
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return v.finish(len(p.feeds))
+	})
+	return g.Wait()
+}
+
+// verifier puts entries in, feed by feed, those of device feeds nowhere.
+type verifier struct {
+	t    *Taker
+	p    plan
+	at   int           // of the feed that is coming
+	tree *feed.Builder // of a device feed
+	last uint64
+}
+
+func (v *verifier) add(pg *page) error {
+	if err := v.finish(pg.feed); err != nil {
+		return err
+	}
+	id := v.p.feeds[v.at].Head.Feed
+	if !id.IsDevice() {
+		return v.p.load.Add(id, pg.entries)
+	}
+	if v.tree == nil {
+		v.tree, v.last = feed.NewBuilder(v.t.Shape, nil), 0
+	}
+	for _, e := range pg.entries {
+		if e.Seq <= v.last {
+			return fmt.Errorf("feed %v: entry at %d: %w", id, e.Seq, store.ErrMismatch)
+		}
+		v.last = e.Seq
+		if err := v.tree.Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish verifies the device feeds before feed i; the Load does so with the others.
+func (v *verifier) finish(i int) error {
+	for ; v.at < i; v.at++ {
+		h := v.p.feeds[v.at].Head
+		if !h.Feed.IsDevice() {
+			continue
+		}
+		if v.tree == nil {
+			v.tree = feed.NewBuilder(v.t.Shape, nil)
+		}
+		root, _, err := v.tree.Finish(h.Seq)
+		if err != nil {
+			return err
+		}
+		if root != h.Root || v.tree.Count() != h.Count {
+			return fmt.Errorf("feed %v: %w", h.Feed, store.ErrMismatch)
+		}
+		v.tree = nil
+	}
+	return nil
+}
+
+// applyEntries is how many entries of a device feed one transaction takes; it is divided where they are large.
+const applyEntries = 4000
+
+// apply brings a device feed further, as a delta does; false if somebody else has meanwhile.
+func (t *Taker) apply(ctx context.Context, f wanted, chunk func(context.Context, int) ([]byte, error)) (settled bool, err error) {
+	id := f.Head.Feed
+	release, ok := t.Store.Claim(id)
+	if !ok {
+		return false, nil
+	}
+	defer release()
+	st, _ := t.Store.State(id)
+	route := st.DecideRoute(f.Head, false)
+	if route.Road != feed.RoadDelta {
+		return false, nil
+	}
+	var held []feed.Entry
+	for k, c := range f.Chunks {
+		b, err := chunk(ctx, f.first+k)
+		if err != nil {
+			return false, err
+		}
+		_, entries, err := unpack(b, c, nil, nil)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.Seq > route.From {
+				held = append(held, e)
+			}
+		}
+		for len(held) > applyEntries {
+			if err := t.change(f.Head, held[:applyEntries], false); err != nil {
+				return false, err
+			}
+			held = held[applyEntries:]
+		}
+	}
+	return true, t.change(f.Head, held, true)
+}
+
+// change applies entries that come next in a delta to head h; the last settle it.
+func (t *Taker) change(h feed.Head, entries []feed.Entry, last bool) error {
+	c := store.Change{Feed: h.Feed, Entries: entries}
+	if last {
+		c.Settle = &h
+	} else {
+		c.Cursor = &feed.Cursor{Seq: entries[len(entries)-1].Seq, GC: h.GC, High: h.Seq}
+	}
+	if t.Applied != nil {
+		c.Within = func(tx kv.Tx, res *store.Result) error { return t.Applied(tx, last, res) }
+	}
+	for {
+		if t.Admit != nil {
+			var err error
+			if c.Admitted, err = t.Admit(); err != nil {
+				return err
+			}
+		}
+		_, err := t.Store.Apply(c)
+		switch {
+		case errors.Is(err, store.ErrGeneration):
+			continue
+		case errors.Is(err, kv.ErrTooBig) && len(entries) > 1:
+			n := len(entries) / 2
+			if err := t.change(h, entries[:n], false); err != nil {
+				return err
+			}
+			return t.change(h, entries[n:], last)
+		}
+		return err
+	}
+}
