@@ -93,6 +93,7 @@ type Node struct {
 	paused   pause
 	pulls    map[record.DeviceID]*pulling // by donor
 	retries  map[retryKey]retry
+	lacks    map[feed.ID]lack          // feeds that are behind
 	orphans  map[feed.ID]bool          // feeds that nobody alive can complete: they may settle below their floor
 	forked   map[feed.ID]feed.Head     // heads that contradict another at the same seq
 	stuck    map[feed.ID]time.Duration // how long a feed has been unsettled while this node ran, with nobody to complete it

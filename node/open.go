@@ -46,7 +46,7 @@ func Open(cfg Config) (*Node, error) {
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
-		requests: map[record.DeviceID]*request{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
+		requests: map[record.DeviceID]*request{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(problemOf(err), n.Close())

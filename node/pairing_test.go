@@ -300,6 +300,7 @@ func TestLiarIsAskedOnce(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &lie, Best: lie} // the truth may come in between
+		b.lacks[id] = lack{settled: st.Settled.Seq}                             // no push is waited for
 		b.wake()
 		return b.retries[retryKey{a.self, id}].failures > 0
 	})

@@ -110,4 +110,4 @@ func (n pushNotes) PushDone(from record.DeviceID, b *protocol.StateBatch, outcom
 }
 
 // Look says that a feed is to be pulled.
-func (n pushNotes) Look(feed.ID) { n.wake() }
+func (n pushNotes) Look(id feed.ID) { n.hasten(id) }

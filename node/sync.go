@@ -92,7 +92,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 // lookAgain is how long sync sleeps at most when nothing wakes it.
 const lookAgain = 30 * time.Second
 
-// nextLook returns how long until a retry is due or a pause ends.
+// nextLook returns how long until a retry is due, a push has been waited for or a pause ends.
 func (n *Node) nextLook(now time.Time) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -100,6 +100,12 @@ func (n *Node) nextLook(now time.Time) time.Duration {
 	for _, r := range n.retries {
 		if r.at.After(now) {
 			next = min(next, r.at.Sub(now))
+		}
+	}
+	for id := range n.lacks {
+		st, _ := n.store.State(id)
+		if left := n.grace(st, now); left > 0 {
+			next = min(next, left)
 		}
 	}
 	pauses := []pause{n.paused}
@@ -181,6 +187,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		return nil
 	}
 	lacking := n.lacking()
+	n.noteLacks(lacking, now)
 	candidates := n.candidates(lacking)
 	order := backfill.Elect(now, candidates)
 	busy := map[feed.ID]bool{}
@@ -191,7 +198,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	}
 	byDonor := map[record.DeviceID][]feed.ID{}
 	for _, st := range lacking {
-		if busy[st.Feed] {
+		if busy[st.Feed] || n.grace(st, now) > 0 {
 			continue
 		}
 		for _, c := range order {

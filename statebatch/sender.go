@@ -50,7 +50,7 @@ func NewSender(cfg SenderConfig) *Sender {
 func (s *Sender) Holds(h feed.Head) {
 	st, _ := s.Store.State(h.Feed)
 	s.mu.Lock()
-	if st.Settled != nil && st.Settled.Seq > h.Seq+far {
+	if st.Settled != nil && st.Settled.Seq > h.Seq+near {
 		delete(s.held, h.Feed)
 	} else {
 		s.held[h.Feed] = h
