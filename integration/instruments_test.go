@@ -454,6 +454,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	var manner atomic.Int32
 	manner.Store(holdPull)
 	held, stalled := make(chan struct{}), make(chan struct{})
+	var asked atomic.Bool
 	clock := hlc.NewClock(ahead, hlc.At(ahead()), func(hlc.Stamp) error { return nil })
 	st, err := store.Open(filepath.Join(tempDir(t), "store"), store.Config{
 		Device: r.device, Library: r.welcome.Library, Boot: 7, Clock: clock.Now, Sign: func(h feed.Head) feed.Head { return h.Sign(r.key) },
@@ -470,7 +471,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	r.serve(protocol.BackfillProtocol, func(c *protocol.Conn) error {
 		switch manner.Load() {
 		case holdPull:
-			return cutAfterOpen(c, st, func(protocol.Message) { <-held })
+			return cutAfterOpen(c, st, func(protocol.Message) { asked.Store(true); <-held })
 		case cutPull:
 			return cutAfterOpen(c, st, func(protocol.Message) {})
 		case stallPull:
@@ -574,6 +575,12 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	orphan := record.File{ID: record.EntryID{1}, Parent: record.EntryID{0xff}, Kind: record.Regular, Name: "orphan"}
 	commit(files, orphan)
 	announce()
+	eventually(t, "the pull that is held", func() string {
+		if !asked.Load() {
+			return "not begun"
+		}
+		return ""
+	})
 	w.until(t, "sync_sessions_active")
 	manner.Store(refusePull)
 	close(held)
