@@ -36,6 +36,8 @@ type Feeds interface {
 // Reader is what queries need of a *store.Store. A function given to a scan may return kv.Stop to end it
 // early; slices are valid only during the call. A feed nobody has written yet is store.ErrUnknownFeed.
 type Reader interface {
+	// Device returns the device whose store it is.
+	Device() record.DeviceID
 	// Entries calls fn for the live set of a feed in order of seq, tombstones included.
 	Entries(id feed.ID, fn func(store.Row) error) error
 	// Entry returns one entry, tombstones included; false if there is none.

@@ -21,7 +21,7 @@ type Sort int
 
 // Names and paths come from a to z, sizes and times from the greatest.
 const (
-	Unsorted   Sort = iota // location by location, as it lies in memory
+	Unsorted   Sort = iota // location by location, those of this device first
 	ByName                 // large and small letters being equal
 	BySize                 //
 	ByModified             //

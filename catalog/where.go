@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -13,7 +12,7 @@ import (
 	"peerdex/record"
 )
 
-// scopes returns the locations that can be searched, by owner and name.
+// scopes returns the locations that can be searched: those of this device first, then by owner and name.
 func (c *Catalog) scopes(ctx context.Context) ([]*scope, error) {
 	if err := c.loaded(ctx); err != nil {
 		return nil, err
@@ -22,6 +21,13 @@ func (c *Catalog) scopes(ctx context.Context) ([]*scope, error) {
 	if err != nil {
 		return nil, err
 	}
+	own := func(l Location) int {
+		if l.Owner == c.feeds.Device() {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(all, func(a, b Location) int { return own(a) - own(b) })
 	var out []*scope
 	for _, l := range all {
 		if names := c.column.segment(l.Feed()); names != nil { // else known by its registers alone, so far
@@ -37,7 +43,7 @@ func (c *Catalog) lookup(p *scope, id record.EntryID) (it Item, ok bool, err err
 	return c.show(p, func() (uint32, bool) { return p.find(id) })
 }
 
-// Copies returns every entry whose content has a hash, by device and path.
+// Copies returns every entry whose content has a hash, location by location and by path, those of this device first.
 func (c *Catalog) Copies(ctx context.Context, h record.Hash) (out []Item, err error) {
 	scopes, err := c.scopes(ctx)
 	if err != nil {
@@ -52,19 +58,19 @@ func (c *Catalog) Copies(ctx context.Context, h record.Hash) (out []Item, err er
 		return nil, err
 	}
 	for _, p := range scopes {
+		var here []Item
 		for _, e := range at[p.Feed()] {
 			it, ok, err := c.lookup(p, e)
 			if err != nil {
 				return nil, err
 			}
 			if ok && it.File.Hash == h {
-				out = append(out, it)
+				here = append(here, it)
 			}
 		}
+		slices.SortFunc(here, func(a, b Item) int { return cmp.Compare(a.Path, b.Path) })
+		out = append(out, here...)
 	}
-	slices.SortFunc(out, func(a, b Item) int {
-		return cmp.Or(bytes.Compare(a.Location.Owner[:], b.Location.Owner[:]), cmp.Compare(a.Path, b.Path))
-	})
 	return out, nil
 }
 
