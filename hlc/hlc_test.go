@@ -390,3 +390,39 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// After an orderly end the next start goes on from the last stamp; the clock that rested still never
+// issues one that the next start could issue again.
+func TestRest(t *testing.T) {
+	now := time.UnixMilli(1_800_000_000_000)
+	wall := func() time.Time { return now }
+	var saved Stamp
+	save := func(s Stamp) error { saved = s; return nil }
+	c := NewClock(wall, 0, save)
+	last, err := c.Now()
+	if err != nil || saved <= last {
+		t.Fatalf("%v issued with a bound of %v, %v", last, saved, err)
+	}
+	if err := c.Rest(); err != nil || saved != last {
+		t.Errorf("the bound at rest is %v, want %v, %v", saved, last, err)
+	}
+	if next, err := NewClock(wall, saved, save).Now(); err != nil || next != last+1 {
+		t.Errorf("after a rest %v, want %v, %v", next, last+1, err)
+	}
+	saved = last
+	if next, err := c.Now(); err != nil || next != last+1 || saved < next {
+		t.Errorf("%v issued with a bound of %v, %v", next, saved, err)
+	}
+	broken := errors.New("no disk")
+	if err := NewClock(wall, 0, nil).Rest(); err != nil {
+		t.Errorf("nothing to save: %v", err)
+	}
+	c = NewClock(wall, 0, func(Stamp) error { return broken })
+	if _, err := c.Now(); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	c.last = last
+	if err := c.Rest(); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}

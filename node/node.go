@@ -171,6 +171,9 @@ func (n *Node) Close() error {
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
 	}
+	if n.clock != nil { // nothing is stamped any more
+		errs = append(errs, n.clock.Rest())
+	}
 	if n.marker != nil {
 		errs = append(errs, n.marker.Close())
 	}
