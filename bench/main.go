@@ -43,6 +43,7 @@ var figures = []struct {
 	{"latency", (*bench).latency},
 	{"catchup", (*bench).catchUp},
 	{"idle", (*bench).idling},
+	{"pair", (*bench).pairing},
 }
 
 func main() {
