@@ -50,7 +50,7 @@ func (n *Node) List(_ context.Context, q ListQuery) (Listing, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out := Listing{Now: start, Device: q.Device, DeviceName: n.nameOf(at.Location.Owner), Online: n.online(at.Location.Owner), Path: at.Path, Entries: []Entry{}}
+	out := Listing{Now: start, Device: q.Device, DeviceName: n.nameOf(at.Location.Owner), Gone: n.goneAs(at.Location.Owner), Online: n.online(at.Location.Owner), Path: at.Path, Entries: []Entry{}}
 	out.AsOf = n.asOf(at.Location)
 	if len(items) > limit {
 		items, out.More = items[:limit], true
@@ -77,7 +77,7 @@ func (n *Node) asOf(l catalog.Location) time.Time {
 // entry makes the view of one entry; n.mu is held.
 func (n *Node) entry(it catalog.Item) Entry {
 	e := Entry{
-		Device: idText(it.Location.Owner), DeviceName: n.nameOf(it.Location.Owner), Online: n.online(it.Location.Owner),
+		Device: idText(it.Location.Owner), DeviceName: n.nameOf(it.Location.Owner), Gone: n.goneAs(it.Location.Owner), Online: n.online(it.Location.Owner),
 		AsOf: n.asOf(it.Location), Location: it.Location.ID.String(), ID: it.File.ID.String(), Kind: it.File.Kind.String(),
 		Name: it.File.Name, Path: it.Path, Target: it.File.Target, Size: it.File.Size, Mode: it.File.Mode,
 	}

@@ -104,6 +104,9 @@ func TestRevoke(t *testing.T) {
 	for _, n := range []*running{a, c} {
 		await(t, "the session with b ends", func() bool { return n.role(b) == 0 && !n.of(b).Online })
 		n.once(eventlog.DeviceRevoked{}, b)
+		if l, err := n.List(t.Context(), ListQuery{Device: idText(b.self), Path: folders[1]}); err != nil || l.Gone != GoneRevoked || len(l.Entries) != 1 || l.Entries[0].Gone != GoneRevoked {
+			t.Errorf("%s lists %+v, %v", n.name(), l, err)
+		}
 		if got := n.of(b); got.Gone != GoneRevoked || got.GoneBy != "root" || got.Name != "b" || got.Files != 1 || got.Role != "" {
 			t.Errorf("%s shows %+v", n.name(), got)
 		}

@@ -192,14 +192,26 @@ func (n *Node) viewStanding(v *DeviceView, d record.DeviceID) {
 	if !out {
 		return
 	}
-	v.GoneSince = gone.Stamp.Time()
-	switch v.Gone = GoneLeft; {
+	v.Gone, v.GoneSince = n.goneAs(d), gone.Stamp.Time()
+	switch {
 	case !gone.Kind.Removes():
 	case gone.By == [32]byte(n.lib.root):
-		v.Gone, v.GoneBy = GoneRevoked, "root"
+		v.GoneBy = "root"
 	default:
-		v.Gone, v.GoneBy = GoneRevoked, idText(gone.By)
+		v.GoneBy = idText(gone.By)
 	}
+}
+
+// goneAs says how a device is out, or nothing; n.mu is held.
+func (n *Node) goneAs(d record.DeviceID) string {
+	gone, out := n.set.Removed(d)
+	switch {
+	case !out:
+		return ""
+	case gone.Kind.Removes():
+		return GoneRevoked
+	}
+	return GoneLeft
 }
 
 // viewPeer fills in what is known of another device; n.mu is held.
@@ -277,7 +289,7 @@ func (n *Node) Locations(context.Context) ([]LocationView, error) {
 func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 	counts := n.store.Counts(l.Feed())
 	v := LocationView{
-		ID: l.ID.String(), Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Self: l.Owner == n.self,
+		ID: l.ID.String(), Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Self: l.Owner == n.self,
 		Name: l.Name, Path: l.Path, Files: counts.Files, Dirs: counts.Dirs, Bytes: counts.Bytes, Online: n.online(l.Owner),
 	}
 	if st, ok := n.store.State(l.Feed()); ok && st.Settled != nil && !st.Settled.IsGenesis() {

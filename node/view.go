@@ -95,7 +95,8 @@ type LocationView struct {
 	ID         string           `json:"id"` // hex of record.LocationID
 	Device     string           `json:"device"`
 	DeviceName string           `json:"device_name"`
-	Self       bool             `json:"self"` // it is a folder of this device; the fields from State on are known for these alone
+	Gone       string           `json:"device_gone,omitempty"` // how its device is out: revoked or left
+	Self       bool             `json:"self"`                  // it is a folder of this device; the fields from State on are known for these alone
 	Name       string           `json:"name"`
 	Path       string           `json:"path"`
 	Files      uint64           `json:"files"`
@@ -151,6 +152,7 @@ type ScanView struct {
 type Entry struct {
 	Device     string    `json:"device"`
 	DeviceName string    `json:"device_name"`
+	Gone       string    `json:"device_gone,omitempty"` // how its device is out: revoked or left
 	Online     bool      `json:"online"`
 	AsOf       time.Time `json:"as_of,omitzero"` // stamp of the head it was read from
 	Location   string    `json:"location"`       // hex of record.LocationID
@@ -180,6 +182,7 @@ type Listing struct {
 	Now        time.Time `json:"now"`
 	Device     string    `json:"device"`
 	DeviceName string    `json:"device_name"`
+	Gone       string    `json:"device_gone,omitempty"` // how it is out: revoked or left
 	Online     bool      `json:"online"`
 	AsOf       time.Time `json:"as_of,omitzero"`
 	Path       string    `json:"path"`

@@ -187,7 +187,7 @@ func (a *app) places(now time.Time, copies []node.Entry) string {
 			text += fmt.Sprintf(" %s%d", times, n)
 		}
 		if !some[id].Online {
-			text += " (" + fresh(now, false, some[id].AsOf) + ")"
+			text += " (" + marked(fresh(now, false, some[id].AsOf), some[id].Gone) + ")"
 		}
 		order[i] = text
 	}

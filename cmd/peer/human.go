@@ -86,6 +86,14 @@ func fresh(now time.Time, online bool, seen time.Time) string {
 	return "as of " + ago(now, seen)
 }
 
+// marked is text about a device with the way in which it is out, if it is.
+func marked(text, gone string) string {
+	if gone == "" {
+		return text
+	}
+	return text + ", " + escape(gone)
+}
+
 // seen is fresh for a column that says so in its head.
 func seen(now time.Time, d node.DeviceView) string {
 	if d.Self || d.Online {

@@ -239,7 +239,7 @@ func (a *app) locationState(l node.LocationView) string {
 }
 
 func (a *app) locationFresh(now time.Time, l node.LocationView) string {
-	return fresh(now, l.Self || l.Online, l.AsOf)
+	return marked(fresh(now, l.Self || l.Online, l.AsOf), l.Gone)
 }
 
 // maxUnreadable is how many unreadable paths are named.

@@ -119,7 +119,7 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 		return err
 	}
 	if device != "" {
-		a.hint("%s, %s", escape(all.DeviceName), fresh(all.Now, all.Online, all.AsOf))
+		a.hint("%s, %s", escape(all.DeviceName), marked(fresh(all.Now, all.Online, all.AsOf), all.Gone))
 	}
 	return nil
 }

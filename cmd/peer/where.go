@@ -125,7 +125,7 @@ func (a *app) where(v node.Whereabouts) error {
 	}
 	t := &table{shrink: 1}
 	for _, e := range v.Places {
-		state := fresh(v.Now, e.Online, e.AsOf)
+		state := marked(fresh(v.Now, e.Online, e.AsOf), e.Gone)
 		cells := []string{escape(e.DeviceName), escape(e.Path) + kindSuffix(e), a.minute(e), state}
 		if len(e.Tags) > 0 || e.Note != "" {
 			cells = append(cells, tagNames(e.Tags), escape(e.Note))
@@ -151,7 +151,7 @@ func (a *app) info(v node.Info) error {
 	e := v.Entry
 	t := &table{shrink: 1}
 	t.row("path", escape(e.Path)+kindSuffix(e))
-	t.row("device", escape(e.DeviceName)+", "+fresh(v.Now, e.Online, e.AsOf))
+	t.row("device", escape(e.DeviceName)+", "+marked(fresh(v.Now, e.Online, e.AsOf), e.Gone))
 	t.row("location", escape(v.LocationName))
 	t.row("kind", e.Kind)
 	if e.Kind == "file" {
