@@ -476,3 +476,24 @@ func TestRename(t *testing.T) {
 	}
 	b.once(eventlog.DeviceRenamed{}, b)
 }
+
+// A member whose home holds a copy of the root key may put out any other, an admin too.
+func TestCopyOfTheRootKey(t *testing.T) {
+	a, b, c, _, _ := three(t, false)
+	text, err := os.ReadFile(a.home.path("root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := string(c.home)
+	c.stop()
+	if err := os.WriteFile(filepath.Join(home, "root.key"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = start(t, home, "c")
+	await(t, "c is back", func() bool { return connected(c, a)() && connected(c, b)() })
+	c.remove(a, false)
+	await(t, "the first device is out", func() bool { return b.of(a).Gone == GoneRevoked })
+	if b.role(b) != member.Admin || b.role(c) != member.Admin {
+		t.Error("the others went with it")
+	}
+}
