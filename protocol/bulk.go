@@ -21,6 +21,7 @@ const (
 	headsBest    = 0 // best; settled nowhere
 	headsBoth    = 1 // settled, best
 	headsSettled = 2 // one head, settled and best
+	declines     = 4 // added to these: the sender takes no entries of the feed at present
 )
 
 func (h *Heads) append(b []byte) ([]byte, error) {
@@ -28,13 +29,14 @@ func (h *Heads) append(b []byte) ([]byte, error) {
 	b = binary.AppendUvarint(b, uint64(h.ActiveSyncs))
 	b = binary.AppendUvarint(b, uint64(len(h.Heads)))
 	for _, i := range h.Heads {
+		also := bit(i.Declines, declines)
 		switch {
 		case i.Settled == nil:
-			b = i.Best.Append(append(b, headsBest))
+			b = i.Best.Append(append(b, headsBest|also))
 		case *i.Settled == i.Best:
-			b = i.Best.Append(append(b, headsSettled))
+			b = i.Best.Append(append(b, headsSettled|also))
 		default:
-			b = i.Best.Append(i.Settled.Append(append(b, headsBoth)))
+			b = i.Best.Append(i.Settled.Append(append(b, headsBoth|also)))
 		}
 	}
 	return b, nil
@@ -50,7 +52,9 @@ func (h *Heads) parse(b []byte) error {
 	}
 	for i := range h.Heads {
 		info := &h.Heads[i]
-		switch how := r.byte(); how {
+		how := r.byte()
+		info.Declines = how&declines != 0
+		switch how &^ declines {
 		case headsBest:
 			info.Best = r.head()
 		case headsSettled:

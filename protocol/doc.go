@@ -22,10 +22,11 @@
 //	/peerdex/pair/1        opened by the joiner; the only one strangers get an answer on
 //	/peerdex/statebatch/1  opened by the pusher; long-lived; batches one way, acks the other
 //	/peerdex/backfill/1    opened by the puller; one pull of one feed
+//	/peerdex/lookup/1      opened by who asks; one question about one location
 //
 // Membership is checked when a stream opens. A stream ends by closing, or by a reset with one of the codes
 // below. Inbound streams per peer and in all: session 2 and 128, pair 1 and 8, statebatch 2 and 128,
-// backfill 4 and 64; more are reset with 0x10C or by libp2p with 0x1002.
+// backfill 4 and 64, lookup 4 and 64; more are reset with 0x10C or by libp2p with 0x1002.
 //
 // # Frames
 //
@@ -60,13 +61,23 @@
 //	 4 Pong           control  t1, t2, t3: Unix nanoseconds, 0 to 2^62
 //	 5 Heads          bulk     flags (1 byte; bit 0: all feeds the sender knows), active syncs, count up to 2,000;
 //	                           each: kind (1 byte) and heads: 0 best, settled nowhere; 1 settled, best;
-//	                           2 one head, both settled and best
+//	                           2 one head, both settled and best; plus 4: no entries of it are taken now
 //	 6 Bye            control  code
 //	 7 Refused        control  code
+//	 8 BulkIndexComplete control  head of a location's feed, entries gained (1 to the head's count), their
+//	                           bytes, time (Unix nanoseconds)
 //	16 StateBatch     bulk     flags (1 byte; bit 0: previous head present, else genesis), session (16), previous
 //	                           head, next head, entries
 //	17 Ack            control  feed (48), the receiver's settled head if any, outcome: 1 applied, 2 known,
-//	                           3 unsettled, 4 gap, 5 mismatch, 6 rejected, 7 busy
+//	                           3 unsettled, 4 gap, 5 mismatch, 6 rejected, 7 busy, 8 declined
+//	24 Lookup         control  session (16), feed (48), path up to 32 KiB, itself, a name to go on after, limit
+//	                           of 1 to 1,000
+//	25 Search         control  session (16), feed (48), query up to 16 KiB (query/encode.go), order (0 none,
+//	                           1 name, 2 size, 3 modified, 4 path), reverse, limit of 1 to 10,000
+//	26 Found          bulk     flags (1 byte; bit 0: last of this answer, 1: nothing lies there, 2: the one hit
+//	                           is what lies there, 3: there is more), head, count up to 1,000; each: flags (1
+//	                           byte; bit 0: folders above are unknown), sized path of its folder up to 32 KiB,
+//	                           sized key, sized record
 //	32 Open           control  session (16), feed (48)
 //	33 Opened         control  head
 //	34 Delta          control  after: a seq
@@ -111,6 +122,24 @@
 // stream ends, or Refused not_settled, unknown_feed, busy or paused. Then the puller asks, one request
 // after another: Delta and Fetch are answered by Pages, the last marked so; Nodes by NodesReply, Leaves by
 // LeavesReply, element by element as asked. It ends by closing the stream.
+//
+// # Bulk
+//
+// A device with the capability "bulk" is sent BulkIndexComplete, on the session, by the owner of a location
+// that gained more than 10,000 entries in one scan, or as many as it is configured to; and it is told in Heads
+// which feeds the sender declines the entries of. To others such a feed is told like any other. A push of one
+// is answered declined.
+//
+// # Lookup
+//
+// Who follows a location by head only asks a device that is settled on it: one Lookup or Search on a stream.
+// The answer is Found, of a Search as many as it takes, or Refused unknown_feed, not_settled, busy or paused.
+// Head is where the answering device was settled when it began to look; the answer is as new, or newer. The
+// head is signed by the owner; the entries are the answering device's word. A path is names with slashes
+// between them, from the folder of the location down; the Folder of a Lookup's hits is empty. The hits of a
+// Search have at most the limit, those of a Lookup come in the order of the bytes of their names. Terms of a
+// query name devices by peer IDs, tags by their IDs, contents by the first digits of their hashes, and, with
+// the key "id", entries by theirs. The asker ends the stream when it has heard enough.
 //
 // # Pairing
 //

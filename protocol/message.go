@@ -10,6 +10,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/query"
 	"peerdex/record"
 )
 
@@ -60,8 +61,12 @@ const (
 	numHeads         = 5
 	numBye           = 6
 	numRefused       = 7
+	numBulkIndex     = 8
 	numStateBatch    = 16
 	numAck           = 17
+	numLookup        = 24
+	numSearch        = 25
+	numFound         = 26
 	numOpen          = 32
 	numOpened        = 33
 	numDelta         = 34
@@ -101,9 +106,13 @@ var specs = [64]spec{
 	numPong:          {"pong", maxControl, false, []ID{SessionProtocol}, func() Message { return new(Pong) }},
 	numHeads:         {"heads", MaxPage, true, []ID{SessionProtocol}, func() Message { return new(Heads) }},
 	numBye:           {"bye", maxControl, false, []ID{SessionProtocol}, func() Message { return new(Bye) }},
-	numRefused:       {"refused", maxControl, false, []ID{SessionProtocol, BackfillProtocol, PairProtocol}, func() Message { return new(Refused) }},
+	numRefused:       {"refused", maxControl, false, []ID{SessionProtocol, BackfillProtocol, PairProtocol, LookupProtocol}, func() Message { return new(Refused) }},
+	numBulkIndex:     {"bulk_index_complete", maxControl, false, []ID{SessionProtocol}, func() Message { return new(BulkIndexComplete) }},
 	numStateBatch:    {"state_batch", MaxFrame, true, []ID{StateBatchProtocol}, func() Message { return new(StateBatch) }},
 	numAck:           {"ack", maxControl, false, []ID{StateBatchProtocol}, func() Message { return new(Ack) }},
+	numLookup:        {"lookup", MaxPath + maxControl + record.MaxName, false, []ID{LookupProtocol}, func() Message { return new(Lookup) }},
+	numSearch:        {"search", query.MaxEncoded + maxControl, false, []ID{LookupProtocol}, func() Message { return new(Search) }},
+	numFound:         {"found", MaxFrame, true, []ID{LookupProtocol}, func() Message { return new(Found) }},
 	numOpen:          {"open", maxControl, false, []ID{BackfillProtocol}, func() Message { return new(Open) }},
 	numOpened:        {"opened", maxControl, false, []ID{BackfillProtocol}, func() Message { return new(Opened) }},
 	numDelta:         {"delta", maxControl, false, []ID{BackfillProtocol}, func() Message { return new(Delta) }},
@@ -202,6 +211,9 @@ type Pong struct{ T1, T2, T3 int64 }
 type HeadInfo struct {
 	Settled *feed.Head // where it is settled; nil: nowhere
 	Best    feed.Head  // the best head it has seen
+	// Declines says that it takes no entries of the feed at present: it follows by head only, or waits. Only
+	// who has CapabilityBulk is told so; to others such a feed looks like any other.
+	Declines bool
 }
 
 // Heads says where the sender stands: at connect, every 30 s and when something changed.
@@ -237,10 +249,11 @@ const (
 	Mismatch                     // the entries did not give Next's root; it will pull
 	Rejected                     // not a feed, record or signature the receiver accepts
 	Busy                         // the feed is locked by a pull, or too much is waiting
+	Declined                     // it follows the feed by head only, or waits
 )
 
 var outcomes = [...]string{Applied: "applied", Known: "known", Unsettled: "unsettled", Gap: "gap",
-	Mismatch: "mismatch", Rejected: "rejected", Busy: "busy"}
+	Mismatch: "mismatch", Rejected: "rejected", Busy: "busy", Declined: "declined"}
 
 func (o Outcome) String() string {
 	if o == 0 || int(o) >= len(outcomes) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"peerdex/feed"
+	"peerdex/query"
 	"peerdex/record"
 )
 
@@ -58,7 +59,14 @@ func messages() map[string]Message {
 		"pong":           &Pong{T1: 1761213600123456789, T2: 1, T3: 1<<62 - 1},
 		"heads":          &Heads{Full: true, ActiveSyncs: 3, Heads: []HeadInfo{{Best: best}, {Settled: &settled, Best: best}, {Settled: &best, Best: best}}},
 		"heads_none":     &Heads{},
+		"heads_declined": &Heads{Heads: []HeadInfo{{Best: best, Declines: true}, {Settled: &settled, Best: best, Declines: true}, {Settled: &best, Best: best, Declines: true}}},
 		"bye":            &Bye{Reason: CodeShutdown},
+		"bulk_index":     &BulkIndexComplete{Head: best, Entries: best.Count, Bytes: 150 * best.Count, Time: 1761213600123456789},
+		"lookup":         &Lookup{Session: SessionID{9}, Feed: best.Feed, Path: "2019/sum\xffmer", Itself: true, After: "beach", Limit: MaxEntries},
+		"search":         &Search{Session: SessionID{9}, Feed: best.Feed, Query: query.BySize(1000).Append(nil), Order: OrderPath, Reverse: true, Limit: MaxHits},
+		"found":          &Found{Head: best, More: true, Last: true, Hits: []Hit{{Folder: "2019/sum\xffmer", Key: []byte("k"), Record: []byte{2}}, {Lost: true, Key: []byte("l"), Record: []byte{3}}}},
+		"found_itself":   &Found{Head: best, Itself: true, Last: true, Hits: []Hit{{Key: []byte("k"), Record: []byte{2}}}},
+		"found_absent":   &Found{Head: best, Absent: true, Last: true},
 		"refused":        &Refused{Code: CodeNotSettled},
 		"state_batch":    &StateBatch{Session: SessionID{9}, Prev: settled, Entries: testEntries(), Next: best},
 		"state_batch_0":  &StateBatch{Session: SessionID{9}, Entries: testEntries()[:1], Next: best},
@@ -239,6 +247,34 @@ func TestLimits(t *testing.T) {
 			}
 			return out
 		}()}, 0},
+		{"bulk index of a device feed", &BulkIndexComplete{Head: func() feed.Head { h := best; h.Feed.Location = record.LocationID{}; return h }(), Entries: 1}, CodeMalformed},
+		{"bulk index of nothing", &BulkIndexComplete{Head: best}, CodeMalformed},
+		{"bulk index of more than there is", &BulkIndexComplete{Head: best, Entries: best.Count + 1}, CodeMalformed},
+		{"bulk index at no time", &BulkIndexComplete{Head: best, Entries: 1, Time: -1}, CodeMalformed},
+		{"lookup without session", &Lookup{Feed: best.Feed, Limit: 1}, CodeMalformed},
+		{"lookup of nothing", &Lookup{Session: SessionID{1}, Feed: best.Feed}, CodeMalformed},
+		{"lookup of 1,001", &Lookup{Session: SessionID{1}, Feed: best.Feed, Limit: MaxEntries + 1}, CodeTooLarge},
+		{"lookup in a device feed", &Lookup{Session: SessionID{1}, Feed: feed.ID{Device: best.Feed.Device}, Limit: 1}, CodeMalformed},
+		{"lookup of the longest path", &Lookup{Session: SessionID{1}, Feed: best.Feed, Path: strings.Repeat("x", MaxPath), After: strings.Repeat("x", record.MaxName), Limit: 1}, 0},
+		{"lookup of a longer path", &Lookup{Session: SessionID{1}, Feed: best.Feed, Path: strings.Repeat("x", MaxPath+1), Limit: 1}, CodeTooLarge},
+		{"lookup after a long name", &Lookup{Session: SessionID{1}, Feed: best.Feed, After: strings.Repeat("x", record.MaxName+1), Limit: 1}, CodeTooLarge},
+		{"search without session", &Search{Feed: best.Feed, Query: []byte{0}, Limit: 1}, CodeMalformed},
+		{"search without a query", &Search{Session: SessionID{1}, Feed: best.Feed, Limit: 1}, CodeMalformed},
+		{"search in a device feed", &Search{Session: SessionID{1}, Feed: feed.ID{Device: best.Feed.Device}, Query: []byte{0}, Limit: 1}, CodeMalformed},
+		{"search by what is no query", &Search{Session: SessionID{1}, Feed: best.Feed, Query: []byte{0, 99}, Limit: 1}, CodeMalformed},
+		{"search by too much", &Search{Session: SessionID{1}, Feed: best.Feed, Query: make([]byte, query.MaxEncoded+1), Limit: 1}, CodeTooLarge},
+		{"search for 10,001", &Search{Session: SessionID{1}, Feed: best.Feed, Query: []byte{0}, Limit: MaxHits + 1}, CodeTooLarge},
+		{"search in an unknown order", &Search{Session: SessionID{1}, Feed: best.Feed, Query: []byte{0}, Order: orders, Limit: 1}, CodeMalformed},
+		{"found at genesis", &Found{}, CodeMalformed},
+		{"found and absent", &Found{Head: best, Absent: true, Hits: []Hit{{Key: []byte{1}, Record: []byte{1}}}}, CodeMalformed},
+		{"found itself, and nothing", &Found{Head: best, Itself: true}, CodeMalformed},
+		{"1,000 hits", &Found{Head: best, Hits: repeat(Hit{Key: []byte{1}, Record: []byte{1}}, MaxEntries)}, 0},
+		{"1,001 hits", &Found{Head: best, Hits: repeat(Hit{Key: []byte{1}, Record: []byte{1}}, MaxEntries+1)}, CodeTooLarge},
+		{"more hits than a page", &Found{Head: best, Hits: repeat(Hit{Key: []byte{1}, Record: make([]byte, record.MaxRecord)}, 16)}, CodeTooLarge},
+		{"hit in a long path", &Found{Head: best, Hits: []Hit{{Folder: strings.Repeat("x", MaxPath+1), Key: []byte{1}, Record: []byte{1}}}}, CodeTooLarge},
+		{"hit in no path", &Found{Head: best, Hits: []Hit{{Folder: "a\x00b", Key: []byte{1}, Record: []byte{1}}}}, CodeMalformed},
+		{"hit without a key", &Found{Head: best, Hits: []Hit{{Record: []byte{1}}}}, CodeTooLarge},
+		{"hit without a record", &Found{Head: best, Hits: []Hit{{Key: []byte{1}}}}, CodeTooLarge},
 		{"2,001 heads", &Heads{Heads: make([]HeadInfo, MaxHeads+1)}, CodeTooLarge},
 		{"ack of another feed", &Ack{Feed: other.Feed, Head: best, Outcome: Applied}, CodeMalformed},
 		{"ack without outcome", &Ack{Feed: best.Feed, Head: best}, CodeMalformed},
@@ -332,6 +368,9 @@ func TestCountsDoNotAllocate(t *testing.T) {
 		{"page of 2^40", numPage, []byte{0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20}, CodeTooLarge},
 		{"heads of 2,000 in 4 bytes", numHeads, []byte{0, 0, 0xD0, 0x0F}, CodeMalformed},
 		{"nodes of 1,000 in 2 bytes", numNodesReply, []byte{0xE8, 0x07}, CodeMalformed},
+		{"1,000 hits in 3 bytes", numFound, append(testHeadCached.Append([]byte{0}), 0xE8, 0x07, 0), CodeMalformed},
+		{"hits of 2^40", numFound, append(testHeadCached.Append([]byte{0}), 0x80, 0x80, 0x80, 0x80, 0x80, 0x20), CodeTooLarge},
+		{"heads of kind 3", numHeads, append([]byte{0, 0, 1, 3}, make([]byte, 300)...), CodeMalformed},
 		{"leaf of 2^32", numLeavesReply, []byte{1, 0x80, 0x80, 0x80, 0x80, 0x10}, CodeTooLarge},
 		{"unknown flags", numPage, []byte{2, 0}, CodeMalformed},
 		{"seq overflows", numPage, append(append([]byte{0, 2}, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01, 1, 1, 1, 1), 1, 1, 1, 1, 1), CodeMalformed},

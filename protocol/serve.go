@@ -24,6 +24,7 @@ const (
 	PairProtocol       ID = "/peerdex/pair/1"       // opened by the joiner
 	StateBatchProtocol ID = "/peerdex/statebatch/1" // pushes; opened by the pusher
 	BackfillProtocol   ID = "/peerdex/backfill/1"   // pulls; opened by the puller
+	LookupProtocol     ID = "/peerdex/lookup/1"     // questions about a location; opened by who asks
 )
 
 // streams are the limits on inbound streams of each protocol.
@@ -32,6 +33,7 @@ var streams = map[ID]struct{ perPeer, total int }{
 	PairProtocol:       {1, 8},
 	StateBatchProtocol: {2, 128},
 	BackfillProtocol:   {4, 64},
+	LookupProtocol:     {4, 64},
 }
 
 // ServeConfig tunes Serve. The zero value answers everybody.

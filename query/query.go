@@ -76,7 +76,10 @@ func (q Query) And(t Term) Query {
 func (q Query) Match(e Entry) bool { return q.root == nil || q.root.match(e) }
 
 // expr is one node of the syntax tree.
-type expr interface{ match(Entry) bool }
+type expr interface {
+	match(Entry) bool
+	append(b []byte) []byte // its encoding
+}
 
 type (
 	all     []expr

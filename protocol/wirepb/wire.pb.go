@@ -1064,6 +1064,242 @@ func (x *PairReveal) GetNonce() []byte {
 	return nil
 }
 
+type BulkIndexComplete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	Entries       uint64                 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Time          uint64                 `protobuf:"fixed64,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkIndexComplete) Reset() {
+	*x = BulkIndexComplete{}
+	mi := &file_wire_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkIndexComplete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkIndexComplete) ProtoMessage() {}
+
+func (x *BulkIndexComplete) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkIndexComplete.ProtoReflect.Descriptor instead.
+func (*BulkIndexComplete) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BulkIndexComplete) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *BulkIndexComplete) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *BulkIndexComplete) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *BulkIndexComplete) GetTime() uint64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+type Lookup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Feed          []byte                 `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Itself        bool                   `protobuf:"varint,4,opt,name=itself,proto3" json:"itself,omitempty"`
+	After         []byte                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lookup) Reset() {
+	*x = Lookup{}
+	mi := &file_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lookup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lookup) ProtoMessage() {}
+
+func (x *Lookup) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lookup.ProtoReflect.Descriptor instead.
+func (*Lookup) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Lookup) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Lookup) GetFeed() []byte {
+	if x != nil {
+		return x.Feed
+	}
+	return nil
+}
+
+func (x *Lookup) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Lookup) GetItself() bool {
+	if x != nil {
+		return x.Itself
+	}
+	return false
+}
+
+func (x *Lookup) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *Lookup) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type Search struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Feed          []byte                 `protobuf:"bytes,2,opt,name=feed,proto3" json:"feed,omitempty"`
+	Query         []byte                 `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	Order         uint32                 `protobuf:"varint,4,opt,name=order,proto3" json:"order,omitempty"`
+	Reverse       bool                   `protobuf:"varint,5,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Search) Reset() {
+	*x = Search{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Search) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Search) ProtoMessage() {}
+
+func (x *Search) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Search.ProtoReflect.Descriptor instead.
+func (*Search) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Search) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Search) GetFeed() []byte {
+	if x != nil {
+		return x.Feed
+	}
+	return nil
+}
+
+func (x *Search) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Search) GetOrder() uint32 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Search) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *Search) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -1146,7 +1382,26 @@ const file_wire_proto_rawDesc = "" +
 	"appVersion\"\"\n" +
 	"\n" +
 	"PairReveal\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonceB\x19Z\x17peerdex/protocol/wirepbb\x06proto3"
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"k\n" +
+	"\x11BulkIndexComplete\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\fR\x04head\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x04R\aentries\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x06R\x04time\"\x8e\x01\n" +
+	"\x06Lookup\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x12\n" +
+	"\x04feed\x18\x02 \x01(\fR\x04feed\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\fR\x04path\x12\x16\n" +
+	"\x06itself\x18\x04 \x01(\bR\x06itself\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\"\x92\x01\n" +
+	"\x06Search\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x12\n" +
+	"\x04feed\x18\x02 \x01(\fR\x04feed\x12\x14\n" +
+	"\x05query\x18\x03 \x01(\fR\x05query\x12\x14\n" +
+	"\x05order\x18\x04 \x01(\rR\x05order\x12\x18\n" +
+	"\areverse\x18\x05 \x01(\bR\areverse\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limitB\x19Z\x17peerdex/protocol/wirepbb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -1160,26 +1415,29 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_wire_proto_goTypes = []any{
-	(*Hello)(nil),         // 0: peerdex.wire.Hello
-	(*Ping)(nil),          // 1: peerdex.wire.Ping
-	(*Pong)(nil),          // 2: peerdex.wire.Pong
-	(*Bye)(nil),           // 3: peerdex.wire.Bye
-	(*Refused)(nil),       // 4: peerdex.wire.Refused
-	(*Ack)(nil),           // 5: peerdex.wire.Ack
-	(*Open)(nil),          // 6: peerdex.wire.Open
-	(*Opened)(nil),        // 7: peerdex.wire.Opened
-	(*Delta)(nil),         // 8: peerdex.wire.Delta
-	(*Nodes)(nil),         // 9: peerdex.wire.Nodes
-	(*Leaves)(nil),        // 10: peerdex.wire.Leaves
-	(*Fetch)(nil),         // 11: peerdex.wire.Fetch
-	(*PairHello)(nil),     // 12: peerdex.wire.PairHello
-	(*PairChallenge)(nil), // 13: peerdex.wire.PairChallenge
-	(*PairProof)(nil),     // 14: peerdex.wire.PairProof
-	(*PairWelcome)(nil),   // 15: peerdex.wire.PairWelcome
-	(*PairRequest)(nil),   // 16: peerdex.wire.PairRequest
-	(*PairReveal)(nil),    // 17: peerdex.wire.PairReveal
+	(*Hello)(nil),             // 0: peerdex.wire.Hello
+	(*Ping)(nil),              // 1: peerdex.wire.Ping
+	(*Pong)(nil),              // 2: peerdex.wire.Pong
+	(*Bye)(nil),               // 3: peerdex.wire.Bye
+	(*Refused)(nil),           // 4: peerdex.wire.Refused
+	(*Ack)(nil),               // 5: peerdex.wire.Ack
+	(*Open)(nil),              // 6: peerdex.wire.Open
+	(*Opened)(nil),            // 7: peerdex.wire.Opened
+	(*Delta)(nil),             // 8: peerdex.wire.Delta
+	(*Nodes)(nil),             // 9: peerdex.wire.Nodes
+	(*Leaves)(nil),            // 10: peerdex.wire.Leaves
+	(*Fetch)(nil),             // 11: peerdex.wire.Fetch
+	(*PairHello)(nil),         // 12: peerdex.wire.PairHello
+	(*PairChallenge)(nil),     // 13: peerdex.wire.PairChallenge
+	(*PairProof)(nil),         // 14: peerdex.wire.PairProof
+	(*PairWelcome)(nil),       // 15: peerdex.wire.PairWelcome
+	(*PairRequest)(nil),       // 16: peerdex.wire.PairRequest
+	(*PairReveal)(nil),        // 17: peerdex.wire.PairReveal
+	(*BulkIndexComplete)(nil), // 18: peerdex.wire.BulkIndexComplete
+	(*Lookup)(nil),            // 19: peerdex.wire.Lookup
+	(*Search)(nil),            // 20: peerdex.wire.Search
 }
 var file_wire_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -1200,7 +1458,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
