@@ -29,6 +29,7 @@ type bench struct {
 	runs    int
 	files   int
 	samples int
+	edits   int
 	idle    time.Duration
 	table   table
 	cleanup []*daemon
@@ -42,6 +43,7 @@ var figures = []struct {
 	{"index", (*bench).index},
 	{"latency", (*bench).latency},
 	{"catchup", (*bench).catchUp},
+	{"tags", (*bench).tags},
 	{"idle", (*bench).idling},
 	{"pair", (*bench).pairing},
 }
@@ -75,6 +77,7 @@ func run(ctx context.Context) (missed bool, err error) {
 	fs.IntVar(&b.runs, "runs", 3, "times each figure is measured")
 	fs.IntVar(&b.files, "files", 100_000, "files to index")
 	fs.IntVar(&b.samples, "samples", 200, "changes per run of the latency figure")
+	fs.IntVar(&b.edits, "edits", 10_000, "tag edits per device of the tags figure")
 	fs.DurationVar(&b.idle, "idle", time.Minute, "how long two idle nodes are watched")
 	if err := fs.Parse(os.Args[1:]); err != nil {
 		return false, err

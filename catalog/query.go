@@ -61,6 +61,11 @@ func (c *Catalog) Resolve(device record.DeviceID, path string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
+	return c.ResolveIn(all, device, path)
+}
+
+// ResolveIn is Resolve for who asks for many paths and has what Locations returned.
+func (c *Catalog) ResolveIn(all []Location, device record.DeviceID, path string) (Item, error) {
 	for _, l := range all {
 		if l.Owner != device {
 			continue

@@ -92,9 +92,13 @@ func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error)
 		return nil, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%d files are too many for one edit", len(t.Paths)),
 			Cause: fmt.Sprintf("at most %d are edited at once", maxTargets), Try: "name fewer of them"}
 	}
+	all, err := n.catalog.Locations()
+	if err != nil {
+		return nil, err
+	}
 	seen := map[record.Entity]bool{}
 	for _, p := range t.Paths {
-		it, err := n.resolvePath(p)
+		it, err := n.resolvePath(all, p)
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +114,8 @@ func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error)
 	return out, nil
 }
 
-func (n *Node) resolvePath(p PathRef) (catalog.Item, error) {
+// resolvePath finds what lies at a path in one of all locations.
+func (n *Node) resolvePath(all []catalog.Location, p PathRef) (catalog.Item, error) {
 	d := n.self
 	if p.Device != "" {
 		var err error
@@ -118,7 +123,7 @@ func (n *Node) resolvePath(p PathRef) (catalog.Item, error) {
 			return catalog.Item{}, err
 		}
 	}
-	it, err := n.catalog.Resolve(d, p.Path)
+	it, err := n.catalog.ResolveIn(all, d, p.Path)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return it, &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is catalogued at %q", p.Path),
 			Cause: "no location of the device holds that path", Try: "peer locations"}

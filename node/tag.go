@@ -254,7 +254,11 @@ func (n *Node) editTagNow(name string, decide func(*catalog.Marks, catalog.Tag) 
 
 // Note returns what is noted of a file or folder, and its tags.
 func (n *Node) Note(_ context.Context, p PathRef) (NoteView, error) {
-	it, err := n.resolvePath(p)
+	all, err := n.catalog.Locations()
+	if err != nil {
+		return NoteView{}, err
+	}
+	it, err := n.resolvePath(all, p)
 	if err != nil {
 		return NoteView{}, err
 	}
