@@ -53,6 +53,10 @@ func (s Server) readEdit(w http.ResponseWriter, r *http.Request, req any, target
 		}
 		targets.Paths[i].Device = id
 	}
+	var err error
+	if targets.Names, err = s.devicesIn(r.Context(), targets.Query); err != nil {
+		return err
+	}
 	return unhurried(w)
 }
 

@@ -20,24 +20,13 @@ func (s Server) find(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req := node.FindQuery{Text: q.Get("text"), Tag: q["tag"], Sort: q.Get("sort"), Reverse: q.Get("reverse") == "yes", Limit: limit, Names: map[string]string{}}
+	req := node.FindQuery{Text: q.Get("text"), Tag: q["tag"], Sort: q.Get("sort"), Reverse: q.Get("reverse") == "yes", Limit: limit}
 	if _, ok := node.Sorts[req.Sort]; !ok && req.Sort != "" {
 		return usage(fmt.Sprintf("cannot sort by %q", req.Sort),
 			"it is one of "+strings.Join(slices.Sorted(maps.Keys(node.Sorts)), ", "), "--sort name")
 	}
-	parsed, err := node.ParseQuery(req.Text, time.Now())
-	if err != nil {
+	if req.Names, err = s.devicesIn(r.Context(), req.Text); err != nil {
 		return err
-	}
-	for _, t := range parsed.Terms() {
-		if t.Key != "on" {
-			continue
-		}
-		for _, name := range t.Values {
-			if req.Names[name], err = s.device(r.Context(), name); err != nil {
-				return err
-			}
-		}
 	}
 	for _, ref := range q["device"] {
 		id, err := s.device(r.Context(), ref)
@@ -53,6 +42,26 @@ func (s Server) find(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := s.Backend.Find(r.Context(), req, func(e node.Entry) error { return st.send(typeEntry, e, false) })
 	return st.end(v, err)
+}
+
+// devicesIn returns the peer IDs of the devices that a query names.
+func (s Server) devicesIn(ctx context.Context, text string) (map[string]string, error) {
+	parsed, err := node.ParseQuery(text, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, t := range parsed.Terms() {
+		if t.Key != "on" {
+			continue
+		}
+		for _, name := range t.Values {
+			if out[name], err = s.device(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
 }
 
 // Find is Backend.Find; devices are whatever ResolveDevice takes.

@@ -134,6 +134,18 @@ func TestTagsTravel(t *testing.T) {
 		return ""
 	})
 
+	if v := b.edit("tag", "add", "found", "--query", "on:alpha (two | four) !tag:fourth"); v.Targets != 2 || v.Changed != 2 {
+		t.Errorf("tagged by a query: %+v", v)
+	}
+	want["two"] += " found"
+	awaitTags(t, "tagged by a query", "alpha", dir, want, a, b)
+	var hits struct {
+		Entries []node.Entry `json:"entries"`
+	}
+	b.ask(&hits, "tag", "find", "family,found")
+	if len(hits.Entries) != 1 || hits.Entries[0].Path != at("two") {
+		t.Errorf("found by two tags: %+v", hits.Entries)
+	}
 	if err := errors.Join(os.Rename(at("one"), at("renamed")), os.Rename(at("sub"), at("moved"))); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +159,7 @@ func TestTagsTravel(t *testing.T) {
 	a.edit("tag", "delete", "2019")
 	a.edit("tag", "rename", "family", "Kin")
 	b.start("")
-	want = map[string]string{"renamed": "Kin", "two": "Kin", "moved": "lake", "three": "fifth fourth Kin"}
+	want = map[string]string{"renamed": "Kin", "two": "found Kin", "moved": "lake", "three": "fifth fourth Kin"}
 	awaitTags(t, "a tag deleted and one renamed", "alpha", dir, want, a, b)
 	if code, p := b.problem("tag", "remove", "2019", "alpha:"+at("moved")); code != 5 || p.Code != node.CodeUnknownTag {
 		t.Errorf("a deleted tag: exit %d, %+v", code, p)

@@ -85,23 +85,12 @@ type target struct {
 
 // resolve finds what an edit is about: every one of them, each once.
 func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error) {
-	if len(t.Paths) == 0 {
-		return nil, &Problem{Code: CodeUsage, Message: "nothing is named to edit", Cause: "a path is needed", Try: "peer ls"}
-	}
-	if len(t.Paths) > maxTargets {
-		return nil, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%d files are too many for one edit", len(t.Paths)),
-			Cause: fmt.Sprintf("at most %d are edited at once", maxTargets), Try: "name fewer of them"}
-	}
-	all, err := n.catalog.Locations()
+	items, err := n.items(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	seen := map[record.Entity]bool{}
-	for _, p := range t.Paths {
-		it, err := n.resolvePath(all, p)
-		if err != nil {
-			return nil, err
-		}
+	for _, it := range items {
 		one, err := n.targetOf(ctx, it, t.Content)
 		if err != nil {
 			return nil, err
@@ -114,8 +103,64 @@ func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error)
 	return out, nil
 }
 
-// resolvePath finds what lies at a path in one of all locations.
-func (n *Node) resolvePath(all []catalog.Location, p PathRef) (catalog.Item, error) {
+// items returns what targets name, all of it.
+func (n *Node) items(ctx context.Context, t Targets) (out []catalog.Item, err error) {
+	switch {
+	case t.Query != "" && len(t.Paths) > 0:
+		return nil, &Problem{Code: CodeUsage, Message: "both paths and a query are named to edit", Cause: "it is one or the other", Try: "leave out one of them"}
+	case t.Query != "":
+		return n.queried(ctx, t)
+	case len(t.Paths) == 0:
+		return nil, &Problem{Code: CodeUsage, Message: "nothing is named to edit", Cause: "a path is needed, or a query", Try: "peer ls"}
+	case len(t.Paths) > maxTargets:
+		return nil, tooMany(fmt.Sprint(len(t.Paths)))
+	}
+	all, err := n.catalog.Locations()
+	if err != nil {
+		return nil, err
+	}
+	resolve := func(d record.DeviceID, path string) (catalog.Item, error) { return n.catalog.ResolveIn(all, d, path) }
+	for _, p := range t.Paths {
+		it, err := n.itemAt(p, resolve)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, it)
+	}
+	return out, nil
+}
+
+// queried returns what a query finds: more than nothing.
+func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, err error) {
+	m, err := n.catalog.Marks()
+	if err != nil {
+		return nil, err
+	}
+	o, err := n.findOptions(FindQuery{Text: t.Query, Names: t.Names}, m, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	err = n.catalog.Find(ctx, o, func(items []catalog.Item) error {
+		if out = append(out, items...); len(out) > maxTargets {
+			return tooMany("more than " + fmt.Sprint(maxTargets))
+		}
+		return nil
+	})
+	if err == nil && len(out) == 0 {
+		err = &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is found by %q", t.Query), Cause: "no file or folder of any device fits", Try: "peer find WORD"}
+	}
+	return out, err
+}
+
+func tooMany(what string) error {
+	return &Problem{Code: CodeUsage, Message: what + " files are too many for one edit",
+		Cause: fmt.Sprintf("at most %d are edited at once", maxTargets), Try: "name fewer of them"}
+}
+
+// resolvePath finds what lies at one path.
+func (n *Node) resolvePath(p PathRef) (catalog.Item, error) { return n.itemAt(p, n.catalog.Resolve) }
+
+func (n *Node) itemAt(p PathRef, resolve func(record.DeviceID, string) (catalog.Item, error)) (catalog.Item, error) {
 	d := n.self
 	if p.Device != "" {
 		var err error
@@ -123,7 +168,7 @@ func (n *Node) resolvePath(all []catalog.Location, p PathRef) (catalog.Item, err
 			return catalog.Item{}, err
 		}
 	}
-	it, err := n.catalog.ResolveIn(all, d, p.Path)
+	it, err := resolve(d, p.Path)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return it, &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is catalogued at %q", p.Path),
 			Cause: "no location of the device holds that path", Try: "peer locations"}
@@ -193,7 +238,7 @@ func (n *Node) commit(regs []record.Register, outcomes map[string]int) (EditView
 	}
 	v.Changed = uint64(len(whole))
 	if len(out.Written) > 0 {
-		n.events.AddBatch(eventlog.Tally{Type: eventlog.TagsChanged{}.Type(), Models: models, Outcomes: outcomes})
+		n.events.AddBatch(eventlog.Tally{Type: eventlog.TagsChanged{}.Type(), Reason: "edited here", Models: models, Outcomes: outcomes})
 		n.countConflicts(out.Conflicts)
 		for _, d := range conflictEvents(out.Conflicts) {
 			n.events.Add(d)

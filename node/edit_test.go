@@ -143,6 +143,14 @@ func TestChangeTags(t *testing.T) {
 	refused("a content not read", CodeConflict, content(b, one))
 	refused("a content of a folder", CodeUsage, content(a, filepath.Join(folder, "sub")))
 	refused("an empty content", CodeUsage, content(a, filepath.Join(folder, "empty")))
+	query := func(text string, paths ...PathRef) error {
+		_, err := a.ChangeTags(ctx, TagRequest{Tags: []string{"x"}, Targets: Targets{Query: text, Paths: paths}})
+		return err
+	}
+	refused("a query that is none", CodeBadQuery, query("size:"))
+	refused("a query that finds nothing", CodeNotFound, query("nosuch"))
+	refused("a query by a tag that is not there", CodeUnknownTag, query("tag:nosuch"))
+	refused("a query and a path", CodeUsage, query("one", PathRef{Path: one}))
 	refused("no path", CodeUsage, only(a.ChangeTags(ctx, TagRequest{Tags: []string{"x"}})))
 	refused("no tag", CodeUsage, only(a.ChangeTags(ctx, TagRequest{Targets: Targets{Paths: []PathRef{{Path: one}}}})))
 	for _, name := range []string{"", "#x", " x", "x ", "a/b", "a,b", `a"b`, "a\nb", "a\x1b[2J", "a\u202eb", "\xff", strings.Repeat("x", record.MaxLabel+1)} {

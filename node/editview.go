@@ -13,8 +13,10 @@ type PathRef struct {
 
 // Targets are what an edit is about: all of it, or nothing if one of them cannot be had.
 type Targets struct {
-	Paths   []PathRef `json:"paths,omitempty"`
-	Content bool      `json:"content,omitempty"` // what the files hold, wherever it lies, instead of the files
+	Paths   []PathRef         `json:"paths,omitempty"`
+	Query   string            `json:"query,omitempty"`   // instead of paths: all that it finds, in the language of package query
+	Names   map[string]string `json:"-"`                 // peer IDs of the devices that Query names, filled in by the API
+	Content bool              `json:"content,omitempty"` // what the files hold, wherever it lies, instead of the files
 }
 
 // TagRequest puts tags on targets, or takes them away. Tags are named by their names, without #, or by their

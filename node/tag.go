@@ -254,11 +254,7 @@ func (n *Node) editTagNow(name string, decide func(*catalog.Marks, catalog.Tag) 
 
 // Note returns what is noted of a file or folder, and its tags.
 func (n *Node) Note(_ context.Context, p PathRef) (NoteView, error) {
-	all, err := n.catalog.Locations()
-	if err != nil {
-		return NoteView{}, err
-	}
-	it, err := n.resolvePath(all, p)
+	it, err := n.resolvePath(p)
 	if err != nil {
 		return NoteView{}, err
 	}

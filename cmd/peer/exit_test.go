@@ -62,7 +62,7 @@ func TestExitCodes(t *testing.T) {
 		"longer span":         {args: []string{"sync", "pause", "--for", "99999999999999999999d"}, exit: 2, code: node.CodeUsage, says: "the most is 100 years"},
 		"short span":          {args: []string{"sync", "pause", "--for", "0s"}, exit: 2, code: node.CodeUsage, says: "the least is 1s"},
 		"pause ourselves":     {args: []string{"sync", "pause", "--device", "laptop"}, exit: 2, code: node.CodeUsage, says: "is this one"},
-		"tag without path":    {args: []string{"tag", "add", "x"}, exit: 2, code: node.CodeUsage, says: "it needs 2 arguments"},
+		"tag without path":    {args: []string{"tag", "add", "x"}, exit: 2, code: node.CodeUsage, says: "it is not said which files"},
 		"tag where not":       {args: []string{"tag", "add", "x", "/missing"}, exit: 5, code: node.CodeNotFound, says: "/missing"},
 		"tag elsewhere":       {args: []string{"tag", "add", "x", "nsa:/a"}, exit: 5, code: node.CodeUnknownDevice, says: `the nearest name is "nas"`},
 		"tag unknown":         {args: []string{"tag", "remove", "x", "/a"}, problem: refused(node.CodeUnknownTag, nil), exit: 5, code: node.CodeUnknownTag, says: "said no"},

@@ -74,6 +74,9 @@ func (a *app) findCmd() *cobra.Command {
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing; exit 0 if something was found, 10 if not")
 	cmd.MarkFlagsMutuallyExclusive("print0", "quiet")
 	must(cmd.RegisterFlagCompletionFunc("on", a.completeDevices))
+	must(cmd.RegisterFlagCompletionFunc("tag", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeTags(cmd, nil, typed)
+	}))
 	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(findSorts(), cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }

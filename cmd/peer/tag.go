@@ -27,7 +27,7 @@ func (a *app) tagCmd() *cobra.Command {
 		Args:        noSuchCommand,
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.tagChangeCmd(false), a.tagChangeCmd(true), a.tagLsCmd(), a.tagRenameCmd(), a.tagDeleteCmd())
+	cmd.AddCommand(a.tagChangeCmd(false), a.tagChangeCmd(true), a.tagLsCmd(), a.tagFindCmd(), a.tagRenameCmd(), a.tagDeleteCmd())
 	return cmd
 }
 
@@ -37,18 +37,18 @@ func (a *app) tagChangeCmd(remove bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add TAG[,TAG…] PATH…",
 		Short: "Put tags on files and folders",
-		Long: "Put tags on files and folders. A tag that there is not yet is made. Paths are of this device, or\n" +
-			"DEVICE:PATH.",
-		Example: "peer tag add family ~/Pictures/2019\n" +
-			"peer tag add family,2019 nas:/srv/photos/beach.jpg\n" +
+		Long: "Put tags on files and folders: on what lies at paths of this device, or of another as DEVICE:PATH, or\n" +
+			"on all that a query finds. A tag that there is not yet is made.",
+		Example: "peer tag add family,2019 ~/Pictures/2019 nas:/srv/photos/beach.jpg\n" +
+			"peer tag add family --query 'path:2019/ ext:jpg'\n" +
 			"peer tag add keep --content ~/Documents/deed.pdf",
 		Annotations:       exits(2, 3, 5, 7),
-		Args:              arguments(2, -1),
+		Args:              arguments(1, -1),
 		ValidArgsFunction: a.completeTags,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Tags = strings.Split(args[0], ",")
-			for i, t := range req.Tags {
-				req.Tags[i] = strings.TrimPrefix(strings.TrimSpace(t), "#")
+			req.Tags = tagArgs(args[0])
+			if len(args) < 2 && req.Query == "" {
+				return usage("it is not said which files", "after the tags come paths, or --query", cmd.Example[:strings.IndexByte(cmd.Example, '\n')])
 			}
 			return a.edit(cmd, &req.Targets, args[1:], func(ctx context.Context, c *api.Client) (node.EditView, error) {
 				return c.ChangeTags(ctx, req)
@@ -57,10 +57,11 @@ func (a *app) tagChangeCmd(remove bool) *cobra.Command {
 	}
 	if remove {
 		cmd.Use, cmd.Short, cmd.Long = "remove TAG[,TAG…] PATH…", "Take tags away from files and folders", "Take tags away from files and folders."
-		cmd.Example = "peer tag remove family ~/Pictures/2019\n" +
-			"peer tag remove family,2019 nas:/srv/photos/beach.jpg\n" +
+		cmd.Example = "peer tag remove family,2019 ~/Pictures/2019 nas:/srv/photos/beach.jpg\n" +
+			"peer tag remove draft --query 'tag:draft date:<2024'\n" +
 			"peer tag remove keep --content ~/Documents/deed.pdf"
 	}
+	cmd.Flags().StringVar(&req.Query, "query", "", "all that it finds, as of peer find, instead of paths")
 	cmd.Flags().BoolVar(&req.Content, "content", false, "what the files hold, wherever it lies, instead of the files")
 	return cmd
 }
@@ -210,6 +211,38 @@ func (a *app) tagLsCmd() *cobra.Command {
 			})
 		},
 	}
+}
+
+func (a *app) tagFindCmd() *cobra.Command {
+	var nuls bool
+	cmd := &cobra.Command{
+		Use:   "find TAG[,TAG…]",
+		Short: "List the files of all devices that show tags",
+		Long: "List the files and folders of all devices that show all of these tags. peer find knows more: tag:a,b is\n" +
+			"either, and !tag:a what does not show it.",
+		Example: "peer tag find family,2019\n" +
+			"peer tag find family -0 | xargs -0 ls -l\n" +
+			"peer find 'tag:family !tag:2019 ext:jpg'",
+		Annotations:       exits(2, 3, 5),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: a.completeTags,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+				return a.find(ctx, c, node.FindQuery{Tag: tagArgs(args[0])}, false, nuls)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&nuls, "print0", "0", false, "print whole paths only, as they are, each ended by a NUL")
+	return cmd
+}
+
+// tagArgs takes tags apart that were named with commas between them.
+func tagArgs(arg string) []string {
+	list := strings.Split(arg, ",")
+	for i, t := range list {
+		list[i] = strings.TrimPrefix(strings.TrimSpace(t), "#")
+	}
+	return list
 }
 
 // tagDigits is how many digits of an id are shown; the daemon takes so few.

@@ -87,6 +87,8 @@ func TestEditRequests(t *testing.T) {
 	for line, want := range map[string]string{
 		"tag add #a,b one nas:two":   fmt.Sprint("tags ", node.TagRequest{Tags: []string{"a", "b"}, Targets: node.Targets{Paths: []node.PathRef{{Path: dir + "/one"}, {Device: nasID, Path: "two"}}}}),
 		"tag remove a --content one": fmt.Sprint("tags ", node.TagRequest{Tags: []string{"a"}, Remove: true, Targets: node.Targets{Content: true, Paths: []node.PathRef{{Path: dir + "/one"}}}}),
+		"tag add a --query on:nas":   fmt.Sprint("tags ", node.TagRequest{Tags: []string{"a"}, Targets: node.Targets{Query: "on:nas", Names: map[string]string{"nas": nasID}}}),
+		"tag find #a,b":              "find  sorted by  on  tagged a,b",
 		"tag rename #a #b --merge":   fmt.Sprint("rename ", node.RenameRequest{Tag: "a", To: "b", Merge: true}),
 		"tag delete #a":              "delete a",
 		"note one -":                 fmt.Sprint("note ", node.NoteRequest{Text: "from\nstdin", Targets: node.Targets{Paths: []node.PathRef{{Path: dir + "/one"}}}}),
