@@ -190,16 +190,15 @@ func (c *Client) lines(ctx context.Context, method, path string, q url.Values, b
 			alive()
 			continue
 		}
-		var head struct {
-			Type  string        `json:"type"`
-			Error *node.Problem `json:"error"`
-		}
-		if err := json.Unmarshal(b, &head); err != nil {
-			return cut(ctx, err)
-		}
-		switch head.Type {
+		switch typeOf(b) {
+		case "":
+			return cut(ctx, fmt.Errorf("a line of no type: %.80q", b))
 		case typeError:
-			return head.Error
+			var doc ErrorDocument
+			if err := json.Unmarshal(b, &doc); err != nil || doc.Error == nil {
+				return cut(ctx, fmt.Errorf("an error that is not understood: %.80q", b))
+			}
+			return doc.Error
 		case typeResult:
 			if err := json.Unmarshal(b, result); err != nil {
 				return cut(ctx, err)

@@ -56,6 +56,17 @@ func Line(schema, kind string, v any) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// typeOf returns the type of a line that Line made, where it stands behind the schema; "" for any other.
+func typeOf(line []byte) string {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"schema":"`))
+	_, rest, typed := bytes.Cut(rest, []byte(`","type":"`))
+	kind, _, ended := bytes.Cut(rest, []byte(`"`))
+	if !ok || !typed || !ended {
+		return ""
+	}
+	return string(kind)
+}
+
 func document(schema, kind string, v any) ([]byte, error) {
 	body, err := json.Marshal(withoutNil(v))
 	if err != nil {

@@ -101,7 +101,7 @@ func TestSilence(t *testing.T) {
 				if dies {
 					return
 				}
-				_, _ = theirs.Write([]byte(`{"type":"result","added":7}` + "\n"))
+				_, _ = theirs.Write([]byte(`{"schema":"peer.scan/v1","type":"result","added":7}` + "\n"))
 				theirs.Close()
 			}()
 			began := time.Now()

@@ -24,15 +24,17 @@ import (
 
 // bench is what all figures share.
 type bench struct {
-	dir     string // temporary
-	peer    string // the binary under test
-	runs    int
-	files   int
-	samples int
-	edits   int
-	idle    time.Duration
-	table   table
-	cleanup []*daemon
+	dir      string // temporary
+	peer     string // the binary under test
+	runs     int
+	files    int
+	samples  int
+	edits    int
+	entries  int
+	searches int
+	idle     time.Duration
+	table    table
+	cleanup  []*daemon
 }
 
 // figures in the order they are measured.
@@ -46,6 +48,7 @@ var figures = []struct {
 	{"tags", (*bench).tags},
 	{"idle", (*bench).idling},
 	{"pair", (*bench).pairing},
+	{"find", (*bench).search},
 }
 
 func main() {
@@ -76,6 +79,8 @@ func run(ctx context.Context) (missed bool, err error) {
 	limit := fs.Duration("limit", 20*time.Minute, "give up after so long")
 	fs.IntVar(&b.runs, "runs", 3, "times each figure is measured")
 	fs.IntVar(&b.files, "files", 100_000, "files to index")
+	fs.IntVar(&b.entries, "entries", 1_000_000, "entries to search")
+	fs.IntVar(&b.searches, "searches", 40, "searches per run")
 	fs.IntVar(&b.samples, "samples", 200, "changes per run of the latency figure")
 	fs.IntVar(&b.edits, "edits", 10_000, "tag edits per device of the tags figure")
 	fs.DurationVar(&b.idle, "idle", time.Minute, "how long two idle nodes are watched")

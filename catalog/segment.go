@@ -94,14 +94,14 @@ func (s *segment) slot(id record.EntryID) uint32 {
 	b, i := s.at(n)
 	b.ids[i], b.names[i], b.parents[i] = id, noName, noParent
 	if !s.byID.add(s.hash(id), n) {
-		s.index(s.byID.used + 1)
+		s.index(s.byID.used + s.byID.used/4 + 1)
 	}
 	return n
 }
 
-// index makes the table of IDs anew, with room for so many and a quarter more.
+// index makes the table of IDs anew, with room for so many.
 func (s *segment) index(room int) {
-	s.byID = newSlots(room+room/4, s.count)
+	s.byID = newSlots(room, s.count)
 	for n := range s.count {
 		if b, i := s.at(n); b.ids[i] != (record.EntryID{}) {
 			s.byID.add(s.hash(b.ids[i]), n)
@@ -173,7 +173,7 @@ func (s *segment) sweep() {
 			s.free = append(s.free, n)
 		}
 	}
-	s.index(s.live + s.kept)
+	s.index(s.live + s.kept + s.live/4)
 }
 
 // tidy moves the names in use together once most of their room is garbage.
@@ -334,7 +334,7 @@ type slots struct {
 // newSlots returns a table for room entries, with numbers up to count or a little more.
 func newSlots(room int, count uint32) slots {
 	room = max(room, 64)
-	return slots{cells: make([]uint32, room+room/4), mask: 1<<bits.Len32(max(count, uint32(room))+1) - 1}
+	return slots{cells: make([]uint32, room+room/4+2), mask: 1<<bits.Len32(max(count, uint32(room))+1) - 1}
 }
 
 // place returns where the search for a hash begins, and what a cell of it has above the number.

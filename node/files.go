@@ -75,12 +75,20 @@ func (n *Node) asOf(l catalog.Location) time.Time {
 }
 
 // entry makes the view of one entry; n.mu is held.
-func (n *Node) entry(it catalog.Item) Entry {
-	e := Entry{
-		Device: idText(it.Location.Owner), DeviceName: n.nameOf(it.Location.Owner), Gone: n.goneAs(it.Location.Owner), Online: n.online(it.Location.Owner),
-		AsOf: n.asOf(it.Location), Location: it.Location.ID.String(), ID: it.File.ID.String(), Kind: it.File.Kind.String(),
-		Name: it.File.Name, Path: it.Path, Target: it.File.Target, Size: it.File.Size, Mode: it.File.Mode,
+func (n *Node) entry(it catalog.Item) Entry { return n.inLocation(it.Location).of(it) }
+
+// inLocation is what the views of all entries of a location have in common; n.mu is held.
+func (n *Node) inLocation(l catalog.Location) Entry {
+	return Entry{
+		Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Online: n.online(l.Owner),
+		AsOf: n.asOf(l), Location: l.ID.String(),
 	}
+}
+
+// of completes the view of an entry of its location.
+func (e Entry) of(it catalog.Item) Entry {
+	e.ID, e.Kind, e.Name, e.Path, e.Target = it.File.ID.String(), it.File.Kind.String(), it.File.Name, it.Path, it.File.Target
+	e.Size, e.Mode = it.File.Size, it.File.Mode
 	if it.File.ModTime != 0 {
 		e.Modified = time.Unix(0, it.File.ModTime)
 	}

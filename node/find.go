@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"peerdex/catalog"
+	"peerdex/feed"
 	"peerdex/kv"
 	"peerdex/metrics"
 	"peerdex/query"
@@ -73,6 +74,7 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	if err != nil {
 		return res, err
 	}
+	locations := map[feed.ID]Entry{} // as they are now
 	err = n.catalog.Find(ctx, o, func(items []catalog.Item) error {
 		if q.Limit > 0 && res.Files == uint64(q.Limit) {
 			res.More = true
@@ -80,9 +82,14 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 		}
 		res.Files++
 		for _, it := range items {
-			n.mu.Lock()
-			e := n.entry(it)
-			n.mu.Unlock()
+			in, known := locations[it.Location.Feed()]
+			if !known {
+				n.mu.Lock()
+				in = n.inLocation(it.Location)
+				n.mu.Unlock()
+				locations[it.Location.Feed()] = in
+			}
+			e := in.of(it)
 			e.Tags = tagsShown(m, it)
 			res.Found++
 			if err := fn(e); err != nil {
