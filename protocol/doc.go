@@ -23,10 +23,11 @@
 //	/peerdex/statebatch/1  opened by the pusher; long-lived; batches one way, acks the other
 //	/peerdex/backfill/1    opened by the puller; one pull of one feed
 //	/peerdex/lookup/1      opened by who asks; one question about one location
+//	/peerdex/snapshot/1    opened by whoever lacks them; all feeds at once
 //
 // Membership is checked when a stream opens. A stream ends by closing, or by a reset with one of the codes
 // below. Inbound streams per peer and in all: session 2 and 128, pair 1 and 8, statebatch 2 and 128,
-// backfill 4 and 64, lookup 4 and 64; more are reset with 0x10C or by libp2p with 0x1002.
+// backfill 4 and 64, lookup 4 and 64, snapshot 2 and 16; more are reset with 0x10C or by libp2p with 0x1002.
 //
 // # Frames
 //
@@ -95,6 +96,11 @@
 //	52 PairRequest    control  commitment (32), name, system and version of the joiner
 //	53 PairReveal     control  nonce (16)
 //
+//	56 OpenSnapshot   control  session (16)
+//	57 SnapshotManifest bulk   sized manifest, up to 1 MiB
+//	58 GetChunks      control  1 to 1,000 runs: first number, count of 1 or more
+//	59 Chunk          bulk     number, sized chunk, up to 1 MiB; it is compressed already
+//
 // Entries are a count up to 1,000, then of each: the distance of its seq from the one before (1 or more;
 // the first from 0), sized key (1 to 160 bytes), sized record (1 to 65,536 bytes). Key and record plus 15
 // bytes each may sum to 1 MiB.
@@ -140,6 +146,14 @@
 // Search have at most the limit, those of a Lookup come in the order of the bytes of their names. Terms of a
 // query name devices by peer IDs, tags by their IDs, contents by the first digits of their hashes, and, with
 // the key "id", entries by theirs. The asker ends the stream when it has heard enough.
+//
+// # Snapshot
+//
+// The fetcher sends OpenSnapshot; the donor answers SnapshotManifest, as soon as it has read all its feeds, or
+// Refused busy or paused. Then the fetcher asks for the chunks it lacks by their numbers in the manifest, and the
+// donor sends them in that order, as fast as they are taken. It ends by closing the stream. What a manifest and a
+// chunk are package snapshot says. A donor holds one snapshot for all who ask within ten minutes; one who
+// comes back and is shown another manifest knows the chunks it has by their SHA-256.
 //
 // # Pairing
 //

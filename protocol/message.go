@@ -82,6 +82,11 @@ const (
 	numPairWelcome   = 51
 	numPairRequest   = 52
 	numPairReveal    = 53
+
+	numOpenSnapshot     = 56
+	numSnapshotManifest = 57
+	numGetChunks        = 58
+	numChunk            = 59
 )
 
 // spec is what a receiver knows of a message before it reads the payload.
@@ -106,7 +111,7 @@ var specs = [64]spec{
 	numPong:          {"pong", maxControl, false, []ID{SessionProtocol}, func() Message { return new(Pong) }},
 	numHeads:         {"heads", MaxPage, true, []ID{SessionProtocol}, func() Message { return new(Heads) }},
 	numBye:           {"bye", maxControl, false, []ID{SessionProtocol}, func() Message { return new(Bye) }},
-	numRefused:       {"refused", maxControl, false, []ID{SessionProtocol, BackfillProtocol, PairProtocol, LookupProtocol}, func() Message { return new(Refused) }},
+	numRefused:       {"refused", maxControl, false, []ID{SessionProtocol, BackfillProtocol, PairProtocol, LookupProtocol, SnapshotProtocol}, func() Message { return new(Refused) }},
 	numBulkIndex:     {"bulk_index_complete", maxControl, false, []ID{SessionProtocol}, func() Message { return new(BulkIndexComplete) }},
 	numStateBatch:    {"state_batch", MaxFrame, true, []ID{StateBatchProtocol}, func() Message { return new(StateBatch) }},
 	numAck:           {"ack", maxControl, false, []ID{StateBatchProtocol}, func() Message { return new(Ack) }},
@@ -128,6 +133,11 @@ var specs = [64]spec{
 	numPairWelcome:   {"pair_welcome", maxHello, false, []ID{PairProtocol}, func() Message { return new(PairWelcome) }},
 	numPairRequest:   {"pair_request", 2048, false, []ID{PairProtocol}, func() Message { return new(PairRequest) }},
 	numPairReveal:    {"pair_reveal", maxControl, false, []ID{PairProtocol}, func() Message { return new(PairReveal) }},
+
+	numOpenSnapshot:     {"open_snapshot", maxControl, false, []ID{SnapshotProtocol}, func() Message { return new(OpenSnapshot) }},
+	numSnapshotManifest: {"snapshot_manifest", MaxFrame, true, []ID{SnapshotProtocol}, func() Message { return new(SnapshotManifest) }},
+	numGetChunks:        {"get_chunks", maxNumbers, false, []ID{SnapshotProtocol}, func() Message { return new(GetChunks) }},
+	numChunk:            {"chunk", MaxFrame, true, []ID{SnapshotProtocol}, func() Message { return new(Chunk) }},
 }
 
 // specOf returns what is known of a message number on a stream protocol; an empty id allows all.

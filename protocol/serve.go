@@ -25,6 +25,7 @@ const (
 	StateBatchProtocol ID = "/peerdex/statebatch/1" // pushes; opened by the pusher
 	BackfillProtocol   ID = "/peerdex/backfill/1"   // pulls; opened by the puller
 	LookupProtocol     ID = "/peerdex/lookup/1"     // questions about a location; opened by who asks
+	SnapshotProtocol   ID = "/peerdex/snapshot/1"   // all feeds at once; opened by whoever lacks them
 )
 
 // streams are the limits on inbound streams of each protocol.
@@ -34,6 +35,7 @@ var streams = map[ID]struct{ perPeer, total int }{
 	StateBatchProtocol: {2, 128},
 	BackfillProtocol:   {4, 64},
 	LookupProtocol:     {4, 64},
+	SnapshotProtocol:   {2, 16},
 }
 
 // ServeConfig tunes Serve. The zero value answers everybody.

@@ -1300,6 +1300,102 @@ func (x *Search) GetLimit() uint32 {
 	return 0
 }
 
+type OpenSnapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSnapshot) Reset() {
+	*x = OpenSnapshot{}
+	mi := &file_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSnapshot) ProtoMessage() {}
+
+func (x *OpenSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSnapshot.ProtoReflect.Descriptor instead.
+func (*OpenSnapshot) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *OpenSnapshot) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+type GetChunks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         []uint32               `protobuf:"varint,1,rep,packed,name=first,proto3" json:"first,omitempty"`
+	Count         []uint32               `protobuf:"varint,2,rep,packed,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChunks) Reset() {
+	*x = GetChunks{}
+	mi := &file_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChunks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChunks) ProtoMessage() {}
+
+func (x *GetChunks) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChunks.ProtoReflect.Descriptor instead.
+func (*GetChunks) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetChunks) GetFirst() []uint32 {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *GetChunks) GetCount() []uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return nil
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -1401,7 +1497,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x05query\x18\x03 \x01(\fR\x05query\x12\x14\n" +
 	"\x05order\x18\x04 \x01(\rR\x05order\x12\x18\n" +
 	"\areverse\x18\x05 \x01(\bR\areverse\x12\x14\n" +
-	"\x05limit\x18\x06 \x01(\rR\x05limitB\x19Z\x17peerdex/protocol/wirepbb\x06proto3"
+	"\x05limit\x18\x06 \x01(\rR\x05limit\"(\n" +
+	"\fOpenSnapshot\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\"7\n" +
+	"\tGetChunks\x12\x14\n" +
+	"\x05first\x18\x01 \x03(\rR\x05first\x12\x14\n" +
+	"\x05count\x18\x02 \x03(\rR\x05countB\x19Z\x17peerdex/protocol/wirepbb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -1415,7 +1516,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_wire_proto_goTypes = []any{
 	(*Hello)(nil),             // 0: peerdex.wire.Hello
 	(*Ping)(nil),              // 1: peerdex.wire.Ping
@@ -1438,6 +1539,8 @@ var file_wire_proto_goTypes = []any{
 	(*BulkIndexComplete)(nil), // 18: peerdex.wire.BulkIndexComplete
 	(*Lookup)(nil),            // 19: peerdex.wire.Lookup
 	(*Search)(nil),            // 20: peerdex.wire.Search
+	(*OpenSnapshot)(nil),      // 21: peerdex.wire.OpenSnapshot
+	(*GetChunks)(nil),         // 22: peerdex.wire.GetChunks
 }
 var file_wire_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -1458,7 +1561,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
