@@ -377,6 +377,18 @@ func (c *Conn) reserve(n int) error {
 	return nil
 }
 
+// Reserve asks the stream's budget for memory besides that of frames; it is given back with the stream.
+func (c *Conn) Reserve(n int) error {
+	r, ok := c.stream.(reserver)
+	if !ok {
+		return nil
+	}
+	if err := r.Reserve(n); err != nil {
+		return &Error{Code: CodeBusy, Detail: fmt.Sprintf("no memory for %d bytes", n), cause: err}
+	}
+	return nil
+}
+
 // broken turns an error of the stream into an *Error.
 func (c *Conn) broken(doing string, err error) error {
 	if code := Code(c.ended.Load()); code != 0 {

@@ -33,7 +33,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.StopTimer()
 			a := newParty(b, 1)
 			b.StartTimer()
-			if _, err := a.taker().Take(context.Background(), f.Manifest, from(f)); err != nil {
+			if _, err := a.taker().Take(context.Background(), f.Manifest, f); err != nil {
 				b.Fatal(err)
 			}
 		}

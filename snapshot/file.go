@@ -124,8 +124,10 @@ func (s *File) read() error {
 	return nil
 }
 
-// Chunk reads chunk i of the whole snapshot. Whoever uses it compares it with the manifest. It may be called by
-// several goroutines.
+// Want makes a File a Source.
+func (s *File) Want([]int) error { return nil }
+
+// Chunk reads a chunk. It may be called by several goroutines.
 func (s *File) Chunk(i int) ([]byte, error) {
 	b := make([]byte, s.sizes[i])
 	if _, err := s.f.ReadAt(b, s.at[i]); errors.Is(err, io.EOF) {

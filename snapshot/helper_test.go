@@ -122,10 +122,13 @@ func (p *party) taker() *Taker {
 	return &Taker{Store: p.Store, Library: library, Shape: feed.DefaultShape, Wants: all, Progress: func(Progress) {}}
 }
 
-// from reads chunks from a file.
-func from(f *File) func(context.Context, int) ([]byte, error) {
-	return func(_ context.Context, i int) ([]byte, error) { return f.Chunk(i) }
+// tampered is a source that does something else with each chunk.
+type tampered struct {
+	*File
+	chunk func(i int) ([]byte, error)
 }
+
+func (s tampered) Chunk(i int) ([]byte, error) { return s.chunk(i) }
 
 // same fails unless p is settled on every feed of want exactly as want is, entry for entry.
 func (p *party) same(tb testing.TB, want *party) {

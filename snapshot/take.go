@@ -75,13 +75,20 @@ type wanted struct {
 	first int // number of its first chunk in the whole snapshot
 }
 
-// Take brings in what a snapshot has that the store lacks; chunk returns its chunks, by their number in the whole
-// snapshot, and is called for the wanted ones in order, once or, for those of device feeds, twice. Location feeds are loaded
-// into fresh files and show all at once, after every feed wanted has been verified; then device feeds are
-// brought further through store.Apply. Until then the store is as it was, whatever the error: ErrCorrupt,
-// ErrLibrary, store.ErrMismatch, feed.ErrSignature, store.ErrNoSpace, store.ErrHeld if there is nothing
-// to take, that of chunk, or of ctx.
-func (t *Taker) Take(ctx context.Context, m Manifest, chunk func(ctx context.Context, i int) ([]byte, error)) (out Taken, err error) {
+// Source is where the chunks of a snapshot come from. They go by their numbers in the whole snapshot.
+type Source interface {
+	// Want announces the chunks that will be asked for, in order.
+	Want(numbers []int) error
+	// Chunk returns a chunk, verified or not. Those of device feeds are asked for a second time after all others.
+	Chunk(i int) ([]byte, error)
+}
+
+// Take brings in what a snapshot has that the store lacks. Location feeds are loaded into fresh files and show all
+// at once, after every feed wanted has been verified; then device feeds are brought further through
+// store.Apply. Until then the store is as it was, whatever the error: ErrCorrupt, ErrLibrary, store.ErrMismatch,
+// feed.ErrSignature, store.ErrNoSpace, store.ErrHeld if there is nothing to take, that of the source, or
+// of ctx.
+func (t *Taker) Take(ctx context.Context, m Manifest, from Source) (out Taken, err error) {
 	p, err := t.plan(m)
 	if err != nil {
 		return out, err
@@ -89,9 +96,12 @@ func (t *Taker) Take(ctx context.Context, m Manifest, chunk func(ctx context.Con
 	if p.load != nil {
 		defer func() { err = errors.Join(err, p.load.Close()) }()
 	}
+	if err := from.Want(p.numbers()); err != nil {
+		return out, err
+	}
 	done := Progress{Phase: Loading, Total: p.entries, Of: p.size}
 	t.Progress(done)
-	if err := t.put(ctx, p, chunk, &done); err != nil {
+	if err := t.put(ctx, p, from, &done); err != nil {
 		return out, err
 	}
 	if p.load != nil {
@@ -105,7 +115,7 @@ func (t *Taker) Take(ctx context.Context, m Manifest, chunk func(ctx context.Con
 	t.Progress(done)
 	for _, f := range p.feeds {
 		if f.Head.Feed.IsDevice() {
-			settled, err := t.apply(ctx, f, chunk)
+			settled, err := t.apply(f, from)
 			if err != nil {
 				return out, err
 			}
@@ -170,6 +180,16 @@ func (t *Taker) plan(m Manifest) (p plan, err error) {
 	return p, nil
 }
 
+// numbers returns which chunks are wanted, in order.
+func (p plan) numbers() (out []int) {
+	for _, f := range p.feeds {
+		for k := range f.Chunks {
+			out = append(out, f.first+k)
+		}
+	}
+	return out
+}
+
 // page is a chunk on its way from where it is decompressed to where it is put in.
 type page struct {
 	feed    int
@@ -179,7 +199,7 @@ type page struct {
 }
 
 // put verifies all that is wanted and loads the location feeds.
-func (t *Taker) put(ctx context.Context, p plan, chunk func(context.Context, int) ([]byte, error), done *Progress) error {
+func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) error {
 	g, ctx := errgroup.WithContext(ctx)
 	type received struct {
 		feed  int
@@ -196,7 +216,7 @@ func (t *Taker) put(ctx context.Context, p plan, chunk func(context.Context, int
 		defer close(got)
 		for i, f := range p.feeds {
 			for k, c := range f.Chunks {
-				b, err := chunk(ctx, f.first+k)
+				b, err := from.Chunk(f.first + k)
 				if err != nil {
 					return err
 				}
@@ -304,7 +324,7 @@ func (v *verifier) finish(i int) error {
 const applyEntries = 4000
 
 // apply brings a device feed further, as a delta does; false if somebody else has meanwhile.
-func (t *Taker) apply(ctx context.Context, f wanted, chunk func(context.Context, int) ([]byte, error)) (settled bool, err error) {
+func (t *Taker) apply(f wanted, from Source) (settled bool, err error) {
 	id := f.Head.Feed
 	release, ok := t.Store.Claim(id)
 	if !ok {
@@ -318,7 +338,7 @@ func (t *Taker) apply(ctx context.Context, f wanted, chunk func(context.Context,
 	}
 	var held []feed.Entry
 	for k, c := range f.Chunks {
-		b, err := chunk(ctx, f.first+k)
+		b, err := from.Chunk(f.first + k)
 		if err != nil {
 			return false, err
 		}

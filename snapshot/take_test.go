@@ -18,13 +18,13 @@ import (
 func newDonor(tb testing.TB) *party {
 	tb.Helper()
 	d, other := newParty(tb, 9), newParty(tb, 8)
-	d.fill(tb, d.location(1), 0, 30000)
+	d.fill(tb, d.location(1), 0, 45000)
 	d.fill(tb, d.location(2), 50000, 30)
 	d.edit(tb, record.Device(d.id), record.FieldName, "donor")
 	other.fill(tb, other.location(1), 0, 500)
 	other.edit(tb, record.Device(other.id), record.FieldName, "other")
 	f := other.export(tb)
-	if _, err := d.taker().Take(context.Background(), f.Manifest, from(f)); err != nil {
+	if _, err := d.taker().Take(context.Background(), f.Manifest, f); err != nil {
 		tb.Fatal(err)
 	}
 	d.same(tb, other)
@@ -37,7 +37,7 @@ func TestTake(t *testing.T) {
 	d := newDonor(t)
 	f := d.export(t)
 	entries, chunks, raw, size := f.Manifest.Totals()
-	if entries != 30000+30+1+500+1 || chunks < 6 || size >= raw || len(f.Manifest.Feeds) != 5 {
+	if entries != 45000+30+1+500+1 || chunks < 7 || size >= raw || len(f.Manifest.Feeds) != 5 {
 		t.Fatalf("%d entries in %d chunks of %d bytes, %d compressed, %d feeds", entries, chunks, raw, size, len(f.Manifest.Feeds))
 	}
 	a := newParty(t, 1)
@@ -60,7 +60,7 @@ func TestTake(t *testing.T) {
 	}
 	asked := 0
 	take.Admit = func() (uint64, error) { asked++; return a.Generation(), nil }
-	out, err := take.Take(context.Background(), f.Manifest, from(f))
+	out, err := take.Take(context.Background(), f.Manifest, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestTake(t *testing.T) {
 		t.Errorf("the donor is called %q, %v", row.Value, err)
 	}
 
-	if _, err := take.Take(context.Background(), f.Manifest, from(f)); !errors.Is(err, store.ErrHeld) {
+	if _, err := take.Take(context.Background(), f.Manifest, f); !errors.Is(err, store.ErrHeld) {
 		t.Errorf("the same again gives %v", err)
 	}
 	d.fill(t, d.location(1), 90000, 10)
@@ -111,11 +111,11 @@ func TestTake(t *testing.T) {
 		t.Errorf("%d chunks are new after a few changes at the ends of two feeds", fresh)
 	}
 	take.Wants = func(id feed.ID) bool { return id.IsDevice() }
-	if out, err = take.Take(context.Background(), g.Manifest, from(g)); err != nil || len(out.Applied) != 1 || len(out.Loaded) != 0 {
+	if out, err = take.Take(context.Background(), g.Manifest, g); err != nil || len(out.Applied) != 1 || len(out.Loaded) != 0 {
 		t.Errorf("device feeds alone: %+v, %v", out, err)
 	}
 	take.Wants = all
-	if out, err = take.Take(context.Background(), g.Manifest, from(g)); err != nil || len(out.Applied) != 0 || len(out.Loaded) != 1 {
+	if out, err = take.Take(context.Background(), g.Manifest, g); err != nil || len(out.Applied) != 0 || len(out.Loaded) != 1 {
 		t.Errorf("the rest: %+v, %v", out, err)
 	}
 	a.same(t, d)
@@ -142,7 +142,7 @@ func TestTakeALargeDeviceFeed(t *testing.T) {
 	parts := 0
 	take := a.taker()
 	take.Applied = func(kv.Tx, bool, *store.Result) error { parts++; return nil }
-	if _, err := take.Take(context.Background(), f.Manifest, from(f)); err != nil {
+	if _, err := take.Take(context.Background(), f.Manifest, f); err != nil {
 		t.Fatal(err)
 	}
 	a.same(t, d)
@@ -168,7 +168,7 @@ func TestTakeRefuses(t *testing.T) {
 		change(&m)
 		return m.sign(d.author().Sign)
 	}
-	good := from(f)
+	good := f.Chunk
 	last := 0
 	for _, feed := range f.Manifest.Feeds {
 		last += len(feed.Chunks)
@@ -176,7 +176,7 @@ func TestTakeRefuses(t *testing.T) {
 	for what, c := range map[string]struct {
 		want  error
 		m     Manifest
-		chunk func(context.Context, int) ([]byte, error)
+		chunk func(int) ([]byte, error)
 		taker func(*Taker)
 	}{
 		"another library": {want: ErrLibrary, m: edited(func(m *Manifest) { m.Library[0]++ })},
@@ -189,24 +189,24 @@ func TestTakeRefuses(t *testing.T) {
 		"a device's head that it did not sign": {want: feed.ErrSignature, m: edited(func(m *Manifest) {
 			m.Feeds[slices.IndexFunc(m.Feeds, func(f Feed) bool { return f.Head.Feed.IsDevice() })].Head.Root[0]++
 		})},
-		"a chunk of another place": {want: ErrCorrupt, chunk: func(ctx context.Context, i int) ([]byte, error) { return good(ctx, (i+1)%last) }},
-		"a chunk with a wrong byte": {want: ErrCorrupt, chunk: func(ctx context.Context, i int) ([]byte, error) {
-			b, err := good(ctx, i)
+		"a chunk of another place": {want: ErrCorrupt, chunk: func(i int) ([]byte, error) { return good((i + 1) % last) }},
+		"a chunk with a wrong byte": {want: ErrCorrupt, chunk: func(i int) ([]byte, error) {
+			b, err := good(i)
 			b[len(b)/2] ^= 1
 			return b, err
 		}},
-		"a chunk cut short": {want: ErrCorrupt, chunk: func(ctx context.Context, i int) ([]byte, error) {
-			b, err := good(ctx, i)
+		"a chunk cut short": {want: ErrCorrupt, chunk: func(i int) ([]byte, error) {
+			b, err := good(i)
 			return b[:len(b)-1], err
 		}},
-		"the last chunk missing": {want: stop, chunk: func(ctx context.Context, i int) ([]byte, error) {
+		"the last chunk missing": {want: stop, chunk: func(i int) ([]byte, error) {
 			if i == last-1 {
 				return nil, stop
 			}
-			return good(ctx, i)
+			return good(i)
 		}},
 		"two feeds swapped": {want: store.ErrMismatch, m: edited(func(m *Manifest) { m.Feeds[1].Chunks, m.Feeds[3].Chunks = m.Feeds[3].Chunks, m.Feeds[1].Chunks }),
-			chunk: func(ctx context.Context, i int) ([]byte, error) { return nil, nil }},
+			chunk: func(i int) ([]byte, error) { return nil, nil }},
 		"the donor is no member": {want: leave, taker: func(t *Taker) { t.Admit = func() (uint64, error) { return 0, leave } }},
 		"an event fails":         {want: stop, taker: func(t *Taker) { t.Within = func(kv.Tx, []store.Loaded) error { return stop } }},
 		"nothing is wanted":      {want: store.ErrHeld, taker: func(t *Taker) { t.Wants = func(feed.ID) bool { return false } }},
@@ -236,13 +236,13 @@ func TestTakeRefuses(t *testing.T) {
 					order = append(order, ch.Sum)
 				}
 			}
-			c.chunk = func(_ context.Context, i int) ([]byte, error) { return bySum[order[i]], nil }
+			c.chunk = func(i int) ([]byte, error) { return bySum[order[i]], nil }
 		}
 		take := a.taker()
 		if c.taker != nil {
 			c.taker(take)
 		}
-		if _, err := take.Take(context.Background(), c.m, c.chunk); !errors.Is(err, c.want) {
+		if _, err := take.Take(context.Background(), c.m, tampered{f, c.chunk}); !errors.Is(err, c.want) {
 			t.Errorf("%s gives %v", what, err)
 		}
 		if after := a.States(); len(after) != len(before) || *after[0].Settled != *before[0].Settled {
@@ -251,10 +251,10 @@ func TestTakeRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := a.taker().Take(ctx, f.Manifest, func(ctx context.Context, i int) ([]byte, error) { return nil, ctx.Err() }); !errors.Is(err, context.Canceled) {
+	if _, err := a.taker().Take(ctx, f.Manifest, tampered{f, func(i int) ([]byte, error) { return nil, ctx.Err() }}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended gives %v", err)
 	}
-	if _, err := a.taker().Take(context.Background(), f.Manifest, good); err != nil {
+	if _, err := a.taker().Take(context.Background(), f.Manifest, f); err != nil {
 		t.Fatalf("after all that the true snapshot gives %v", err)
 	}
 	a.same(t, d)

@@ -1,0 +1,215 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// Keep is how long a snapshot is handed out: who takes it comes the rest of the way by what has changed since.
+const Keep = 10 * time.Minute
+
+// Server hands out snapshots. Those who ask within Keep get the same, from one file, so that however many and slow
+// they are, the store is read once and pinned no longer than that takes. Its fields are set once.
+type Server struct {
+	Store  *store.Store
+	Dir    string        // for the file; made when it is needed
+	Author func() Author // for the library as it is now
+	Pick   func(feed.ID) bool
+	Admit  func(record.DeviceID) error // asked at every OpenSnapshot: an error refuses, with its code
+	Served func(session protocol.SessionID, to record.DeviceID, chunks int, bytes int64)
+	Now    func() time.Time
+
+	making sync.Mutex // held while a file is made
+	mu     sync.Mutex // guards what follows; taken after making
+	now    *shared    // nil: none
+	serial int        // of the files made
+}
+
+// shared is a file that several may read.
+type shared struct {
+	*File
+	path    string
+	made    time.Time
+	library feed.LibraryID
+	readers int
+	retired bool // to be removed by its last reader
+}
+
+// Serve answers one stream until the other side closes it. It blocks.
+func (s *Server) Serve(ctx context.Context, conn *protocol.Conn) error {
+	m, err := conn.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	open, ok := m.(*protocol.OpenSnapshot)
+	if !ok {
+		return protocol.Unexpected(m)
+	}
+	if err := s.Admit(conn.Device()); err != nil {
+		return conn.Send(&protocol.Refused{Code: protocol.CodeOf(err)})
+	}
+	if err := conn.Reserve(2 * MaxChunk); err != nil { // one as read, one as sent
+		return err
+	}
+	f, err := s.open(ctx)
+	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, ErrTooLarge) {
+		return conn.Send(&protocol.Refused{Code: protocol.CodeBusy})
+	}
+	if err != nil {
+		return err
+	}
+	defer s.release(f)
+	if err := conn.Send(&protocol.SnapshotManifest{Manifest: f.Manifest.Append(nil)}); err != nil {
+		return err
+	}
+	for {
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+		m, err := conn.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		get, ok := m.(*protocol.GetChunks)
+		if !ok {
+			return protocol.Unexpected(m)
+		}
+		if err := s.send(conn, open.Session, f, get); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends the chunks asked for, as fast as they are taken.
+func (s *Server) send(conn *protocol.Conn, session protocol.SessionID, f *shared, get *protocol.GetChunks) error {
+	chunks, bytes := 0, int64(0)
+	defer func() { s.Served(session, conn.Device(), chunks, bytes) }()
+	for _, run := range get.Runs {
+		for i := run.First; i < run.First+run.Count; i++ {
+			if int(i) >= len(f.at) {
+				return &protocol.Error{Code: protocol.CodeMalformed, Detail: fmt.Sprintf("chunk %d of %d", i, len(f.at))}
+			}
+			b, err := f.Chunk(int(i))
+			if err != nil {
+				return err
+			}
+			if err := conn.Send(&protocol.Chunk{Number: i, Bytes: b}); err != nil {
+				return err
+			}
+			chunks++
+			bytes += int64(len(b))
+		}
+	}
+	return nil
+}
+
+// open returns the present snapshot, making one if it is too old or of another library.
+func (s *Server) open(ctx context.Context) (*shared, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	by := s.Author()
+	s.mu.Lock()
+	if f := s.now; f != nil && f.library == by.Library && s.Now().Before(f.made.Add(Keep)) {
+		f.readers++
+		s.mu.Unlock()
+		return f, nil
+	}
+	s.serial++
+	path := filepath.Join(s.Dir, fmt.Sprintf("out-%d", s.serial))
+	s.mu.Unlock()
+	f, err := s.make(ctx, path, by)
+	if err != nil {
+		return nil, fmt.Errorf("make snapshot: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retire()
+	s.now = f
+	f.readers++
+	return f, nil
+}
+
+func (s *Server) make(ctx context.Context, path string, by Author) (*shared, error) {
+	if err := s.Store.Room(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process before this one
+		return nil, err
+	}
+	pin, err := s.Store.Pin(s.Pick)
+	if err != nil {
+		return nil, err
+	}
+	defer pin.Close()
+	made := s.Now()
+	if _, err := Export(ctx, path, pin, by, hlc.At(made)); err != nil {
+		return nil, err
+	}
+	f, err := OpenFile(path)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	return &shared{File: f, path: path, made: made, library: by.Library}, nil
+}
+
+// release ends one reading.
+func (s *Server) release(f *shared) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.readers--
+	f.remove()
+}
+
+// retire lets go of the present snapshot; s.mu is held.
+func (s *Server) retire() {
+	if s.now != nil {
+		s.now.retired = true
+		s.now.remove()
+		s.now = nil
+	}
+}
+
+// remove removes the file if nobody is to read it; what cannot be removed is in the way of nothing.
+func (f *shared) remove() {
+	if f.retired && f.readers == 0 {
+		_ = f.Close()
+		_ = os.Remove(f.path)
+	}
+}
+
+// Tidy removes a snapshot that is too old to be handed out.
+func (s *Server) Tidy() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now != nil && !s.Now().Before(s.now.made.Add(Keep)) {
+		s.retire()
+	}
+}
+
+// Close removes the present snapshot. No stream is served any more.
+func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retire()
+}
