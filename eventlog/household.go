@@ -175,11 +175,11 @@ func (d DeviceJoined) Summary() string {
 }
 
 func (d DeviceJoinRefused) Summary() string {
-	return fmt.Sprintf("%s, from a %s address%s", d.Reason, d.AddressClass, d.Repeats)
+	return fmt.Sprintf("%s, address %s%s", d.Reason, d.AddressClass, d.Repeats)
 }
 
 func (d AuthFailed) Summary() string {
-	return fmt.Sprintf("%s, from a %s address%s", d.Reason, d.AddressClass, d.Repeats)
+	return fmt.Sprintf("%s, address %s%s", d.Reason, d.AddressClass, d.Repeats)
 }
 
 func (d DiskLow) Summary() string {

@@ -107,6 +107,7 @@ func TestExitCodes(t *testing.T) {
 		"start, no folder": {args: []string{"start", filepath.Join(dir, "none")}, exit: 5, code: node.CodeFolderMissing, says: "there is no folder"},
 		"start overlap":    {args: []string{"start", dir, filepath.Dir(dir)}, exit: 7, code: node.CodeFolderOverlap, says: "overlaps"},
 		"start bad join":   {args: []string{"start", "--join", "nonsense"}, exit: 2, code: node.CodeBadAddress, says: "not a multiaddr"},
+		"start empty join": {args: []string{"start", "--join", ""}, exit: 2, code: node.CodeBadAddress, says: "no address"},
 		"start bad addr":   {args: []string{"start", "--listen", "localhost:80"}, exit: 2, code: node.CodeBadAddress, says: "localhost:80"},
 		"bad mdns":         {args: []string{"start", "--mdns", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},
 		"bad pubsub":       {args: []string{"start", "--pubsub", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},

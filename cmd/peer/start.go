@@ -24,6 +24,7 @@ import (
 
 type startFlags struct {
 	join, name   string
+	joins        bool   // --join was given, be it empty
 	pubsub, mdns string // on or off
 	listen       []string
 	rescan       time.Duration
@@ -42,6 +43,7 @@ func (a *app) startCmd() *cobra.Command {
 		Annotations: exits(2, 4, 5, 7, 8, 9),
 		Args:        arguments(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.joins = cmd.Flags().Changed("join")
 			return a.start(cmd.Context(), args, f)
 		},
 	}
@@ -82,7 +84,7 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		}
 		p.folders = append(p.folders, path)
 	}
-	if f.join != "" {
+	if f.joins { // an empty line, as from a variable that is not set, is none to be passed over
 		line, err := a.joinLine(f.join)
 		if err != nil {
 			return p, err
