@@ -37,6 +37,13 @@ func (r *running) role(o *running) member.Role {
 	return r.set.Role(o.self)
 }
 
+// library returns the library r is in, and whether it has its root key.
+func (r *running) library() (id feed.LibraryID, root bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lib.id, r.root != nil
+}
+
 func (r *running) remove(o *running, forget bool) RemoveView {
 	r.tb.Helper()
 	v, err := r.Remove(r.tb.Context(), RemoveRequest{Device: idText(o.self), Forget: forget})
@@ -88,7 +95,10 @@ func three(tb testing.TB, cByB bool) (a, b, c *running, folders [3]string, locs 
 		c.joins(a)
 	}
 	await(tb, "three in step", func() bool {
-		return connected(a, c)() && connected(c, a)() && connected(b, c)() && len(a.follow) == 6 && inStep(a, b, c)()
+		a.mu.Lock()
+		all := len(a.follow) == 6
+		a.mu.Unlock()
+		return all && connected(a, c)() && connected(c, a)() && connected(b, c)() && inStep(a, b, c)()
 	})
 	return a, b, c, folders, locs
 }
@@ -194,9 +204,9 @@ func TestRevokedAdminsWordsAreSaidAgain(t *testing.T) {
 // its own, and may come back.
 func TestLeave(t *testing.T) {
 	a, b, c, folders, locs := three(t, false)
-	old := b.lib.id
+	old, _ := b.library()
 	dry, err := b.Leave(t.Context(), true)
-	if err != nil || dry.To != "" || b.lib.id != old || b.role(b) == 0 {
+	if now, _ := b.library(); err != nil || dry.To != "" || now != old || b.role(b) == 0 {
 		t.Fatalf("dry run: %+v, %v", dry, err)
 	}
 	v, err := b.Leave(t.Context(), false)
@@ -211,8 +221,11 @@ func TestLeave(t *testing.T) {
 		}
 	}
 	b.once(eventlog.DeviceLeft{}, b)
-	if b.lib.id == old || b.root == nil || b.role(b) != member.Admin || len(b.peers) != 0 {
-		t.Errorf("b is in %x as %v, with %d peers", b.lib.id[:4], b.role(b), len(b.peers))
+	if all, err := b.Devices(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("b shows %+v, %v", all, err)
+	}
+	if now, root := b.library(); now == old || !root || b.role(b) != member.Admin {
+		t.Errorf("b is in %x as %v", now[:4], b.role(b))
 	}
 	if got := b.names(b.self, locs[1]); len(got) != 1 || len(b.names(a.self, locs[0])) != 0 {
 		t.Errorf("b has its own %v, of a %v", got, b.names(a.self, locs[0]))
@@ -225,7 +238,7 @@ func TestLeave(t *testing.T) {
 	home := string(b.home)
 	b.stop()
 	b = start(t, home, "b")
-	if b.lib.id == old || b.role(b) != member.Admin {
+	if now, _ := b.library(); now == old || b.role(b) != member.Admin {
 		t.Error("after a restart b is back")
 	}
 	b.joins(a)
@@ -265,7 +278,7 @@ func TestLeaveAsAdmin(t *testing.T) {
 // the next start.
 func TestLeaveIsFinished(t *testing.T) {
 	a, b, _, _, _ := three(t, false)
-	old := b.lib.id
+	old, _ := b.library()
 	lapse := member.Cert{Library: old, Subject: b.self, Kind: member.Lapse, Stamp: b.clock.Last() + 1}
 	b.refreshing.Lock()
 	if err := b.store.SetRegisters(lapse.Sign(b.key).Register()); err != nil {
@@ -276,15 +289,11 @@ func TestLeaveIsFinished(t *testing.T) {
 	}
 	await(t, "a hears", func() bool { return a.of(b).Gone == GoneLeft })
 	home := string(b.home)
-	go func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.refreshing.Unlock()
-	}()
+	b.refreshing.Unlock()
 	b.stop()
 	b = start(t, home, "b")
-	if b.lib.id == old || b.role(b) != member.Admin || b.root == nil {
-		t.Errorf("b is in %x as %v", b.lib.id[:4], b.role(b))
+	if now, root := b.library(); now == old || b.role(b) != member.Admin || !root {
+		t.Errorf("b is in %x as %v", now[:4], b.role(b))
 	}
 }
 
@@ -388,7 +397,7 @@ func TestApproval(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, "refused", <-joined, CodeNotAllowed)
-	if a.role(b) != 0 || b.root == nil {
+	if _, root := b.library(); a.role(b) != 0 || !root {
 		t.Error("b is in")
 	}
 
