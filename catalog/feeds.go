@@ -1,5 +1,5 @@
 // Package catalog keeps the catalogue of this device's folders true to the disk, and answers what is
-// known of everybody's: ls, find, the path of an entry, the locations.
+// known of everybody's: ls, find, where, the path of an entry, the locations.
 //
 // An Indexer owns the location feeds of this device. It walks each folder, then watches it, and writes
 // what changed as records. Later, and only where another file has the same size, it reads contents to hash
