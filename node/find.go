@@ -22,7 +22,7 @@ type FindQuery struct {
 	Device  []string          // peer IDs; empty: every device
 	Tag     []string          // names; an entry must show all of them
 	Names   map[string]string // peer IDs of the devices that Text names, filled in by the API
-	Sort    string            // one of the keys of Sorts, or ""
+	Sort    string            // one of the keys of Sorts, or "", which is none
 	Reverse bool              // the other way round
 	Limit   int               // most files, copies of one counting once; 0: no limit
 }
@@ -40,6 +40,7 @@ type FindResult struct {
 // Sorts are the orders of what is found, by name.
 var Sorts = map[string]catalog.Sort{
 	"name": catalog.ByName, "size": catalog.BySize, "modified": catalog.ByModified, "path": catalog.ByPath,
+	"none": catalog.Unsorted,
 }
 
 // QueryFault says where a query is wrong.

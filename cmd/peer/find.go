@@ -55,11 +55,11 @@ func (a *app) findCmd() *cobra.Command {
 			if q.Limit < 0 {
 				return usage(fmt.Sprintf("cannot print %d files", q.Limit), "--limit is at least 0, which means all", "--limit 100")
 			}
-			if _, ok := node.Sorts[q.Sort]; !ok && q.Sort != "" {
+			if _, ok := node.Sorts[q.Sort]; !ok {
 				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts(), ", "), "--sort name")
 			}
 			if quiet {
-				q.Limit = 1
+				q.Limit, q.Sort = 1, "none"
 			}
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error { return a.find(ctx, c, q, quiet, nuls) })
 		},
@@ -67,7 +67,7 @@ func (a *app) findCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&q.Device, "on", nil, "only on this device; may be repeated for several")
 	f.StringArrayVar(&q.Tag, "tag", nil, "only with this tag; may be repeated for all of several")
-	f.StringVar(&q.Sort, "sort", "", "name, path, size or modified, the greatest first (default: as found)")
+	f.StringVar(&q.Sort, "sort", "name", "name, path, size or modified, the greatest first; none prints the first hits soonest")
 	f.BoolVar(&q.Reverse, "reverse", false, "the other way round")
 	f.IntVar(&q.Limit, "limit", 0, "stop after so many files, of which copies count once (default: all)")
 	f.BoolVarP(&nuls, "print0", "0", false, "print whole paths only, as they are, each ended by a NUL")

@@ -107,7 +107,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"locations", "set", ""}, "Pictures"},
 		{[]string{"add", "x", "--hash", ""}, "auto all none"},
 		{[]string{"ls", "na"}, "nanopi: nas:"},
-		{[]string{"find", "x", "--sort", ""}, "modified name path size"},
+		{[]string{"find", "x", "--sort", ""}, "modified name none path size"},
 		{[]string{"completion", "b"}, "bash"},
 	} {
 		code, out, _ := b.run(append([]string{"__complete"}, c.args...)...)
