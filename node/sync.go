@@ -340,7 +340,9 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	peer := n.peers[p.donor]
 	for _, id := range p.feeds {
 		k := retryKey{p.donor, id}
-		if refused[id] != nil || err != nil {
+		if !n.follow[id] {
+			delete(n.retries, k)
+		} else if refused[id] != nil || err != nil {
 			r := n.retries[k]
 			r.failures++
 			r.at = now.Add(min(firstPullRetry<<min(r.failures-1, 10), lastPullRetry))
