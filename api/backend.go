@@ -15,6 +15,7 @@ import (
 // be called from several goroutines at once and returns soon after ctx ends.
 type Backend interface {
 	Membership
+	Snapshots
 
 	Status(ctx context.Context) (node.Status, error)
 	// Devices returns every member, this device first, then by name, and after them the devices that were

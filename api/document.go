@@ -38,6 +38,7 @@ const (
 	SchemaLeaving    = "peer.leaving/v1"
 	SchemaDevice     = "peer.device/v1"
 	SchemaStop       = "peer.stop/v1"
+	SchemaSnapshot   = "peer.snapshot/v1"
 	SchemaSyncStatus = "peer.sync_status/v1"
 	SchemaPause      = "peer.pause/v1"
 	SchemaSyncNow    = "peer.sync_now/v1"

@@ -71,6 +71,7 @@ func (s Server) routes() map[string]handler {
 		"GET /v1/events":       s.events,
 	}
 	maps.Copy(all, s.membershipRoutes())
+	maps.Copy(all, s.snapshotRoutes())
 	return all
 }
 

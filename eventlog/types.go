@@ -65,6 +65,11 @@ var declared = []Type{
 	declare[BatchBroadcast](DataFlow, Debug, 0),
 	declare[BroadcastAcked](DataFlow, Debug, 0),
 	declare[StrategySelected](DataFlow, Debug, 0),
+	declare[SnapshotProgress](DataFlow, Debug, 0),
+	declare[SnapshotExportStarted](DataFlow, Info, 0),
+	declare[SnapshotExportCompleted](DataFlow, Info, 0),
+	declare[SnapshotImportCompleted](DataFlow, Info, 0),
+	declare[SnapshotImportFailed](DataFlow, Warning, 0),
 	declare[ConflictResolved](DataFlow, Debug, 0),
 
 	declare[PeerConnected](Network, Info, 0),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,11 +75,11 @@ func TestN20Revoked(t *testing.T) {
 	elsewhere := r.elsewhere(second)
 	before := inStep(t, a, b)
 
-	location, err := hex.DecodeString(locationAt(t, a, dir))
+	location, err := record.ParseLocationID(locationAt(t, a, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := feed.ID{Device: r.target, Location: record.LocationID(location)}
+	id := feed.ID{Device: r.target, Location: location}
 	var streams []*held
 	for _, at := range []*rogue{r, elsewhere} {
 		streams = append(streams, at.hold(id)...)

@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -124,11 +123,11 @@ func (r *running) index(folder string) record.LocationID {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	id, err := hex.DecodeString(v.Location.ID)
+	id, err := record.ParseLocationID(v.Location.ID)
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	return record.LocationID(id)
+	return id
 }
 
 // invite returns what another device needs to join.

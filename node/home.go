@@ -29,6 +29,7 @@ import (
 //	clock          the stamp below which none is issued again (package hlc)
 //	port           where the device listened last, unless it was told where
 //	marker         highest durable seqs, outside the store (package store)
+//	snapshot/      chunks of one being fetched, and the one being handed out
 //	store/         Badger, see store/current.go
 type home string
 

@@ -124,7 +124,8 @@ func (n *Node) housekeep(ctx context.Context) error {
 			next, err = n.reviewInvites(now)
 			invites.Reset(next)
 		case <-collect.C:
-			err = n.collect()
+			n.snapshots.Tidy()
+			err = errors.Join(n.collect(), n.fetcher.Tidy(time.Now()))
 		case <-ctx.Done():
 			return nil
 		}

@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
-
-	"peerdex/protocol"
 )
 
 // JoinRequest is a join line taken apart: where to find a device, and the secret that lets us in.
@@ -40,9 +38,9 @@ func ParseJoinLine(line string) (JoinRequest, error) {
 	var id string
 	req := JoinRequest{Secret: secret}
 	for text := range strings.SplitSeq(addrs, ",") {
-		ma, err := protocol.ParseAddr(text)
+		ma, err := multiaddr.NewMultiaddr(text)
 		if err != nil {
-			return bad(err.Error())
+			return bad(fmt.Sprintf("%q is not a multiaddr: %v", text, err))
 		}
 		p, err := ma.ValueForProtocol(multiaddr.P_P2P)
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"peerdex/metrics"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 	"peerdex/statebatch"
 	"peerdex/store"
 )
@@ -64,10 +65,12 @@ type Node struct {
 	indexer *catalog.Indexer
 	catalog *catalog.Catalog
 
-	puller   *backfill.Puller
-	server   *backfill.Server
-	receiver *statebatch.Receiver
-	serving  chan struct{} // one token for each pull being served
+	puller    *backfill.Puller
+	server    *backfill.Server
+	receiver  *statebatch.Receiver
+	fetcher   *snapshot.Fetcher
+	snapshots *snapshot.Server
+	serving   chan struct{} // one token for each pull being served
 
 	look   chan struct{} // capacity 1: something changed that sync may have to act on
 	reload chan struct{} // capacity 1: rewritten holds locations
@@ -134,6 +137,7 @@ func (n *Node) Run(ctx context.Context) error {
 	serve(protocol.PairProtocol, n.servePair)
 	serve(protocol.StateBatchProtocol, func(_ context.Context, c *protocol.Conn) error { return n.receiver.Serve(c) })
 	serve(protocol.BackfillProtocol, n.serveBackfill)
+	serve(protocol.SnapshotProtocol, n.serveSnapshot)
 	g.Go(func() error { return n.syncStore(ctx) })
 	g.Go(func() error { return n.keepUp(ctx) })
 	g.Go(func() error { return n.dialPeers(ctx) })
@@ -167,6 +171,9 @@ func (n *Node) Close() error {
 	var errs []error
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
+	}
+	if n.snapshots != nil {
+		errs = append(errs, n.snapshots.Clear())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
@@ -230,9 +237,14 @@ func (n *Node) connConfig(d record.DeviceID, id protocol.ID) protocol.ConnConfig
 		cfg.Idle = deadAfter
 	case protocol.StateBatchProtocol:
 		cfg.FirstByte, cfg.Idle = pushIdle, pushIdle
+	case protocol.SnapshotProtocol:
+		cfg.FirstByte, cfg.Compression = snapshotWait, protocol.Uncompressed // chunks are compressed already
 	}
 	return cfg
 }
+
+// snapshotWait is how long a donor may take to read all it has.
+const snapshotWait = 10 * time.Minute
 
 const pushIdle = 30 * 24 * time.Hour
 

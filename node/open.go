@@ -24,6 +24,7 @@ import (
 	"peerdex/metrics"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 	"peerdex/statebatch"
 	"peerdex/store"
 )
@@ -90,6 +91,9 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.compose()
+	if err := n.snapshots.Clear(); err != nil {
+		return err
+	}
 	if err := n.finishMove(); err != nil {
 		return err
 	}
@@ -214,6 +218,11 @@ func (n *Node) compose() {
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
 		Paused: n.isPaused, Admit: n.membership,
+	}
+	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in")}
+	n.snapshots = &snapshot.Server{
+		Store: n.store, Dir: n.home.path("snapshot/out"), Author: n.author, Pick: n.holds, Admit: n.admit,
+		Served: n.snapshotServed, Now: time.Now,
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{

@@ -34,6 +34,7 @@ type pulling struct {
 	pages      int
 	total      uint64               // upper bound of the entries lacking when it began
 	candidates []eventlog.Candidate // as they were judged
+	snapshot   *snapshotPull        // nil: the feeds come one by one
 }
 
 // retryKey names a feed at a donor that would not or could not serve it.
@@ -225,7 +226,8 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			id: protocol.NewSessionID(), donor: c.Device, feeds: feeds, started: now,
 			kind: n.kindOf(feeds), total: n.lag(feeds, c.Device), floors: map[feed.ID]feed.Head{},
 		}
-		for _, id := range feeds {
+		n.planSnapshot(p, now)
+		for _, id := range p.feeds {
 			st, _ := n.store.State(id)
 			p.floors[id] = st.Floor
 			p.again = p.again || n.retries[retryKey{c.Device, id}].failures > 0
@@ -333,14 +335,15 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		cancel()
 	}
 	n.mu.Unlock()
-	refused, err := n.pullFrom(ctx, p)
+	refused, err := n.carryOut(ctx, p)
 	now := time.Now()
 	n.mu.Lock()
 	delete(n.pulls, p.donor)
 	peer := n.peers[p.donor]
+	pages := p.snapshot != nil && err != nil && n.snapshotFailed(peer, err, now)
 	for _, id := range p.feeds {
 		k := retryKey{p.donor, id}
-		if !n.follow[id] {
+		if pages {
 			delete(n.retries, k)
 		} else if refused[id] != nil || err != nil {
 			r := n.retries[k]
@@ -367,6 +370,14 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	}
 	n.notePullEnded(p, refused, err, waiting)
 	n.wake()
+}
+
+// carryOut pulls the feeds of a session one by one, or takes them all at once.
+func (n *Node) carryOut(ctx context.Context, p *pulling) (map[feed.ID]error, error) {
+	if p.snapshot != nil {
+		return nil, n.takeSnapshot(ctx, p)
+	}
+	return n.pullFrom(ctx, p)
 }
 
 func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, error) {

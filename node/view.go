@@ -247,6 +247,33 @@ type SessionView struct {
 	Done    uint64    `json:"done"`
 	Total   uint64    `json:"total"`         // 0: unknown
 	Why     string    `json:"why,omitempty"` // why this device was chosen
+
+	Strategy   string  `json:"strategy"`        // pages or snapshot
+	Phase      string  `json:"phase,omitempty"` // of a snapshot: loading, indexing or applying
+	Bytes      uint64  `json:"bytes"`           // received
+	TotalBytes uint64  `json:"total_bytes"`     // 0: unknown
+	Rate       float64 `json:"records_per_second"`
+	ETASeconds float64 `json:"eta_seconds"` // 0: unknown, or all has come
+}
+
+// SnapshotView is what became of an export or import.
+type SnapshotView struct {
+	File    string          `json:"file"`
+	Feeds   int             `json:"feeds"`   // written, or brought further
+	Records uint64          `json:"records"` // in those
+	Bytes   int64           `json:"bytes"`   // of all chunks of the file
+	Made    time.Time       `json:"made"`    // when the snapshot was made
+	Donor   string          `json:"donor"`   // the device that made it
+	Took    metrics.Seconds `json:"duration_seconds"`
+}
+
+// SnapshotProgress says how far an import is.
+type SnapshotProgress struct {
+	Phase      string `json:"phase"` // loading, indexing or applying
+	Done       uint64 `json:"done"`
+	Total      uint64 `json:"total"`
+	Bytes      int64  `json:"bytes"`
+	TotalBytes int64  `json:"total_bytes"`
 }
 
 // QueueView counts what waits.

@@ -25,9 +25,8 @@ func (p *party) server(tb testing.TB) (s *Server, sent *int) {
 		Served: func(_ protocol.SessionID, _ record.DeviceID, chunks int, _ int64) { *sent += chunks },
 	}
 	tb.Cleanup(func() {
-		s.Close()
-		if left, err := os.ReadDir(s.Dir); err == nil && len(left) > 0 {
-			tb.Errorf("the server leaves %v", left)
+		if err := s.Clear(); err != nil {
+			tb.Error(err)
 		}
 	})
 	return s, sent
@@ -207,6 +206,13 @@ func TestServerShares(t *testing.T) {
 	now = now.Add(Keep)
 	s.Tidy()
 	files(0)
+	open()
+	if err := s.Clear(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(s.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left: %v", err)
+	}
 }
 
 // Whatever else than a snapshot a donor answers with, nothing is taken, and it is accused of what is its fault.

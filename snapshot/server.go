@@ -154,9 +154,6 @@ func (s *Server) make(ctx context.Context, path string, by Author) (*shared, err
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process before this one
-		return nil, err
-	}
 	pin, err := s.Store.Pin(s.Pick)
 	if err != nil {
 		return nil, err
@@ -207,9 +204,10 @@ func (s *Server) Tidy() {
 	}
 }
 
-// Close removes the present snapshot. No stream is served any more.
-func (s *Server) Close() {
+// Clear removes the present snapshot, and what a process before this one left. No stream is served.
+func (s *Server) Clear() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retire()
+	return os.RemoveAll(s.Dir)
 }

@@ -310,6 +310,21 @@ func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinPr
 
 func (f *fake) Requests(context.Context) ([]node.RequestView, error) { return nil, nil }
 
+func (f *fake) ExportSnapshot(_ context.Context, path string) (node.SnapshotView, error) {
+	if err := f.did("export " + filepath.Base(path)); err != nil {
+		return node.SnapshotView{}, err
+	}
+	return node.SnapshotView{File: "/media/" + hostile, Feeds: 5, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(2 * time.Second)}, nil
+}
+
+func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.SnapshotProgress)) (node.SnapshotView, error) {
+	if err := f.did("import " + filepath.Base(path)); err != nil {
+		return node.SnapshotView{}, err
+	}
+	fn(node.SnapshotProgress{Phase: "loading", Done: 1000, Total: 48210})
+	return node.SnapshotView{File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
+}
+
 func (f *fake) Stop(context.Context) (node.StopResult, error) {
 	if err := f.did("stop"); err != nil {
 		return node.StopResult{}, err

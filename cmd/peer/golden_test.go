@@ -73,6 +73,8 @@ var shown = map[string]string{
 	"join":               "join " + goodAddr + "#k7f3-9qxe",
 	"sync-status":        "sync status",
 	"sync-status-device": "sync status --device nanopi",
+	"snapshot-export":    "snapshot export library",
+	"snapshot-import":    "snapshot import library",
 	"pause":              "sync pause",
 	"pause-for":          "sync pause --for 2h",
 	"pause-device":       "sync pause --device nas",

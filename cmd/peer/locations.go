@@ -228,7 +228,7 @@ func (a *app) locationState(l node.LocationView) string {
 	switch l.State {
 	case "gone":
 		m = bad
-	case "waiting", "scanning", "polling":
+	case "scanning", "polling":
 		m = busy
 	}
 	state := a.glyph(m) + " " + escape(l.State)

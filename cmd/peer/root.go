@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 	cobra.AddTemplateFunc("exits", exitLines)
 	cobra.AddTemplateFunc("indent", indent)
 	root.AddCommand(a.startCmd(), a.stopCmd(), a.statusCmd(), a.devicesCmd(), a.addCmd(), a.locationsCmd(),
-		a.lsCmd(), a.findCmd(), a.whereCmd(), a.infoCmd(), a.tagCmd(), a.noteCmd(), a.inviteCmd(), a.joinCmd(), a.leaveCmd(), a.syncCmd(), a.versionCmd(), a.completionCmd(), a.demoCmd())
+		a.lsCmd(), a.findCmd(), a.whereCmd(), a.infoCmd(), a.tagCmd(), a.noteCmd(), a.inviteCmd(), a.joinCmd(), a.leaveCmd(), a.syncCmd(), a.snapshotCmd(), a.versionCmd(), a.completionCmd(), a.demoCmd())
 	root.SetHelpCommand(&cobra.Command{
 		Use:         "help [command]",
 		Short:       "Explain a command",

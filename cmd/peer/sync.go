@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -281,9 +280,10 @@ func reached(d node.DeviceView) string {
 	if d.Online {
 		return "reached"
 	}
+	why, _, _ := strings.Cut(strings.TrimSpace(d.LastError), "\n")
 	switch {
-	case d.LastError != "":
-		return "not reached: " + escape(d.LastError)
+	case why != "":
+		return "not reached: " + escape(why)
 	case d.Paused:
 		return "not reached: paused"
 	}
@@ -308,7 +308,9 @@ func noneReached(v node.NowView) error {
 		Try: "check that `peer status` works on the other device, and that both are on one network"}
 	if len(v.Devices) == 1 {
 		p.Message, p.Cause = v.Devices[0].Name+" was not reached", "it did not answer"
-		p.Cause = cmp.Or(v.Devices[0].LastError, p.Cause)
+		if why, _, _ := strings.Cut(strings.TrimSpace(v.Devices[0].LastError), "\n"); why != "" {
+			p.Cause = why
+		}
 	}
 	if paused == len(v.Devices) {
 		p.Cause, p.Try = "sync is paused", "peer sync resume"

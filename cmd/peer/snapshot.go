@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"peerdex/api"
+	"peerdex/node"
+)
+
+func (a *app) snapshotCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Move the library by disk",
+		Long: "Move the library by disk: one file holds what this device knows of all devices, as it stands. No key,\n" +
+			"no secret and nothing that concerns this device alone is in it. Contents of files are not, as ever.",
+		Annotations: exits(2),
+		Example: "peer snapshot export /media/usb/library.peerdex\n" +
+			"peer snapshot import /media/usb/library.peerdex    on the other device\n" +
+			"peer sync events --event-type snapshot_import_completed",
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.snapshotExportCmd(), a.snapshotImportCmd())
+	return cmd
+}
+
+func (a *app) snapshotExportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export FILE",
+		Short: "Write the library to a new file",
+		Long:  "Write the library to a new file that only this user can read. It is complete and on disk when the\ncommand returns; a file that is there already is left alone.",
+		Example: "peer snapshot export /media/usb/library.peerdex\n" +
+			"peer snapshot export ~/library-2026.peerdex\n" +
+			"peer snapshot export library.peerdex --json",
+		Annotations: exits(2, 3, 4, 5, 7),
+		Args:        arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withFile(cmd, args[0], func(ctx context.Context, c *api.Client, path string) error {
+				v, err := c.ExportSnapshot(ctx, path)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.document(api.SchemaSnapshot, v)
+				}
+				return a.print("exported   %s, %s in %s, %s to %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
+					span(v.Took.Duration()), size(uint64(v.Bytes)), escape(a.shorten(v.File)))
+			})
+		},
+	}
+}
+
+func (a *app) snapshotImportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import FILE",
+		Short: "Take in from a file what this device lacks",
+		Long: "Take in from a file what this device lacks of its library. Everything is verified against what each\n" +
+			"device signed before any of it shows; if something is wrong, all stays as it was.",
+		Example: "peer snapshot import /media/usb/library.peerdex\n" +
+			"peer snapshot import ~/library-2026.peerdex\n" +
+			"peer snapshot import library.peerdex --json",
+		Annotations: exits(2, 3, 4, 5, 7, 9),
+		Args:        arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withFile(cmd, args[0], func(ctx context.Context, c *api.Client, path string) error {
+				m := a.meter("importing", "records")
+				v, err := c.ImportSnapshot(ctx, path, func(p node.SnapshotProgress) { m.update(p.Done, p.Total) })
+				m.done()
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.document(api.SchemaSnapshot, v)
+				}
+				return a.print("imported   %s, %s in %s, as of %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
+					span(v.Took.Duration()), a.clock(v.Made))
+			})
+		},
+	}
+}
+
+// withFile calls fn with the full path of a file that a person named.
+func (a *app) withFile(cmd *cobra.Command, name string, fn func(ctx context.Context, c *api.Client, path string) error) error {
+	if name == "" {
+		return usage("the file has an empty name", "an empty argument names no file", cmd.CommandPath()+" library.peerdex")
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return fmt.Errorf("make %s absolute: %w", name, err)
+	}
+	return a.ask(cmd, func(ctx context.Context, c *api.Client) error { return fn(ctx, c, path) })
+}

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"time"
+
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/snapshot"
+	"peerdex/store"
+)
+
+const (
+	// snapshotFrom is how many entries a device must lack before a snapshot pays: below that, and where much is
+	// held already, the pages of a delta are as fast.
+	snapshotFrom = 10_000
+	// snapshotAgain is how long a device that gave no snapshot is pulled from page by page.
+	snapshotAgain = 10 * time.Minute
+	// snapshotTries is how often a snapshot that broke off goes on before pages are tried.
+	snapshotTries = 3
+)
+
+// decideSnapshot says whether to begin a session with a snapshot: this device holds so many entries of other
+// devices' locations, and lacks so many that the donor has, which last failed to give a snapshot at failed. why
+// is told with the choice.
+func decideSnapshot(held, lacks, from uint64, failed, now time.Time) (yes bool, why string) {
+	switch {
+	case lacks <= from:
+		return false, fmt.Sprintf("only %d entries are lacking", lacks)
+	case held > 0:
+		return false, fmt.Sprintf("%d entries are held already", held)
+	case now.Before(failed.Add(snapshotAgain)):
+		return false, "the donor gave no snapshot not long ago"
+	}
+	return true, fmt.Sprintf("nothing is held, %d entries are lacking", lacks)
+}
+
+// planSnapshot decides whether p is to fetch a snapshot; n.mu is held. Device feeds come before, by pages: they say
+// which locations there are, and who is a member.
+func (n *Node) planSnapshot(p *pulling, now time.Time) {
+	var shared, fresh []feed.ID
+	for _, id := range p.feeds {
+		switch st, _ := n.store.State(id); {
+		case id.IsDevice():
+			shared = append(shared, id)
+		case id.Device != n.self && st.Floor.IsGenesis():
+			fresh = append(fresh, id)
+		}
+	}
+	held := uint64(0)
+	for id := range n.follow {
+		if id.Device != n.self && !id.IsDevice() {
+			st, _ := n.store.State(id)
+			held += st.Count
+		}
+	}
+	lacks := n.lag(fresh, p.donor)
+	yes, why := decideSnapshot(held, lacks, snapshotFrom, n.peers[p.donor].noSnapshot, now)
+	switch {
+	case !yes:
+	case len(shared) > 0:
+		p.feeds, p.total = shared, n.lag(shared, p.donor)
+	default:
+		p.feeds, p.total = fresh, lacks
+		p.snapshot = &snapshotPull{why: why}
+	}
+}
+
+// snapshotPull is a snapshot on its way. Node.mu guards it.
+type snapshotPull struct {
+	why string
+	now snapshot.Progress
+}
+
+// takeSnapshot carries out one session that fetches a snapshot. It blocks.
+func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
+	n.noteSnapshotChosen(p)
+	began := time.Now()
+	out, err := n.fetchSnapshot(ctx, p)
+	if errors.Is(err, store.ErrHeld) { // came by another way meanwhile
+		err = nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	n.noteSnapshotEnded(p, out, err, time.Since(began))
+	return err
+}
+
+func (n *Node) fetchSnapshot(ctx context.Context, p *pulling) (snapshot.Taken, error) {
+	cfg := n.connConfig(p.donor, protocol.SnapshotProtocol)
+	cfg.Session = p.id
+	open, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := protocol.Dial(open, n.host, p.donor, protocol.SnapshotProtocol, cfg)
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	defer conn.Bind(ctx)()
+	wanted := map[feed.ID]bool{}
+	for _, id := range p.feeds {
+		wanted[id] = true
+	}
+	taker := n.taker()
+	taker.Wants = func(id feed.ID) bool { return wanted[id] }
+	taker.Admit = func() (uint64, error) { return n.membership(p.donor) }
+	taker.Within = func(tx kv.Tx, loaded []store.Loaded) error { return n.noteLoaded(tx, p, loaded) }
+	taker.Progress = func(now snapshot.Progress) { n.noteSnapshotProgress(p, now) }
+	out, err := n.fetcher.Run(ctx, conn, p.id, taker, func(snapshot.Manifest) {})
+	conn.End(err)
+	return out, err
+}
+
+// taker is what brings a snapshot into this device's store, from wherever it comes.
+func (n *Node) taker() *snapshot.Taker {
+	return &snapshot.Taker{Store: n.store, Library: n.library(), Shape: feed.DefaultShape, Progress: func(snapshot.Progress) {}}
+}
+
+// author is who signs snapshots made here.
+func (n *Node) author() snapshot.Author {
+	return snapshot.Author{
+		Library: n.library(), Device: n.self,
+		Sign: func(b []byte) []byte { return ed25519.Sign(n.key, b) },
+	}
+}
+
+func (n *Node) library() feed.LibraryID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lib.id
+}
+
+// broke reports whether a snapshot that ended with err may go on where it was: nobody refused it, and nobody
+// is at fault.
+func broke(err error) bool {
+	for _, code := range []protocol.Code{protocol.CodeLost, protocol.CodeTimeout, protocol.CodeShutdown} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return errors.Is(err, context.Canceled)
+}
+
+// snapshotFailed notes that a donor gave no snapshot: its feeds come page by page, at once; but one that broke off
+// is tried again first, a few times, since most of it may be here. n.mu is held.
+func (n *Node) snapshotFailed(peer *peer, err error, now time.Time) (pages bool) {
+	if peer == nil {
+		return false
+	}
+	if peer.snapshotTries++; broke(err) && peer.snapshotTries < snapshotTries {
+		return false
+	}
+	peer.snapshotTries, peer.noSnapshot = 0, now
+	return true
+}
+
+// serveSnapshot hands out a snapshot, one pull among those being served.
+func (n *Node) serveSnapshot(ctx context.Context, c *protocol.Conn) error {
+	select {
+	case n.serving <- struct{}{}:
+		defer func() { <-n.serving }()
+	default:
+		return protocol.CodeBusy
+	}
+	return n.snapshots.Serve(ctx, c)
+}
+
+// holds reports whether a feed belongs into a snapshot made here.
+func (n *Node) holds(id feed.ID) bool { return id.Device == n.self || n.follows(id) }
+
+func (n *Node) snapshotServed(session protocol.SessionID, to record.DeviceID, chunks int, bytes int64) {
+	n.events.AddBatch(eventlog.Tally{
+		Type: eventlog.BackfillResponseSent{}.Type(), Peer: idText(to), Session: eventlog.ID(session), Reason: "snapshot", Bytes: int(bytes),
+	})
+}

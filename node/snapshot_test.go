@@ -1,0 +1,257 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+	"peerdex/snapshot"
+	"peerdex/store"
+)
+
+func TestDecideSnapshot(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		held, lacks uint64
+		failed      time.Time
+		want        bool
+	}{
+		{0, snapshotFrom, time.Time{}, false},
+		{0, snapshotFrom + 1, time.Time{}, true},
+		{1, snapshotFrom + 1, time.Time{}, false},
+		{0, snapshotFrom + 1, now.Add(-snapshotAgain + 1), false},
+		{0, snapshotFrom + 1, now.Add(-snapshotAgain), true},
+	} {
+		if yes, why := decideSnapshot(c.held, c.lacks, snapshotFrom, c.failed, now); yes != c.want || why == "" {
+			t.Errorf("%d held, %d lacking: %v, %s", c.held, c.lacks, yes, why)
+		}
+	}
+}
+
+// many makes a folder of so many empty files.
+func many(tb testing.TB, n int) (folder string) {
+	tb.Helper()
+	folder = tb.TempDir()
+	for i := range n {
+		f, err := os.Create(filepath.Join(folder, fmt.Sprint("file ", i)))
+		if err := errors.Join(err, f.Close()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return folder
+}
+
+// toldOf reports whether r has heard that a location of o has so many entries.
+func (r *running) toldOf(o *running, l record.LocationID, entries uint64) func() bool {
+	return func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		p := r.peers[o.self]
+		return p != nil && p.heads[locationFeed(o.self, l)].Best.Count >= entries
+	}
+}
+
+// A device that joins a library of many entries gets them as a snapshot, says so, goes on by pushes, and finds
+// everything again when it starts anew. The library then moves on by disk to a device that does not sync.
+func TestJoinBySnapshot(t *testing.T) {
+	const files = snapshotFrom + 100
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	home := filepath.Join(t.TempDir(), "b")
+	b := start(t, home, "b")
+	own := t.TempDir()
+	touch(t, own, "mine")
+	b.joins(a)
+	c := start(t, filepath.Join(t.TempDir(), "c"), "c")
+	c.joins(a)
+	if _, err := c.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	mine := b.index(own)
+	if _, err := b.Pause(t.Context(), "", 0); err != nil { // or it would be told of the files one by one
+		t.Fatal(err)
+	}
+	folder := many(t, files)
+	loc := a.index(folder)
+	await(t, "word of all files", b.toldOf(a, loc, files))
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	id := locationFeed(a.self, loc)
+	settled := func(r *running) func() bool {
+		return func() bool {
+			x, _ := a.store.State(id)
+			y, _ := r.store.State(id)
+			return x.Settled != nil && y.Settled != nil && *x.Settled == *y.Settled
+		}
+	}
+	await(t, "the snapshot", settled(b))
+	if got, want := b.names(a.self, loc), a.names(a.self, loc); len(got) != files || !slices.Equal(got, want) {
+		t.Fatalf("%d names, want %d", len(got), len(want))
+	}
+	chosen := eventlog.StrategySelected{}
+	for _, e := range b.logged(chosen.Type()) {
+		var d eventlog.StrategySelected
+		if err := json.Unmarshal(e.Details, &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Strategy == roadSnapshot {
+			chosen = d
+		}
+	}
+	if chosen.EntryCount < files || chosen.Why == "" {
+		t.Errorf("the choice was told as %+v", chosen)
+	}
+	done := 0
+	for _, e := range b.logged(eventlog.BackfillSessionCompleted{}.Type()) {
+		var d eventlog.BackfillSessionCompleted
+		if err := json.Unmarshal(e.Details, &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Feed == id.String() {
+			done++
+			if d.Records != files {
+				t.Errorf("told of %d records", d.Records)
+			}
+		}
+	}
+	if done != 1 {
+		t.Errorf("told %d times that the feed is here", done)
+	}
+	await(t, "the phases", func() bool {
+		var phases []string
+		for _, e := range b.logged(eventlog.SnapshotProgress{}.Type()) {
+			var d eventlog.SnapshotProgress
+			if err := json.Unmarshal(e.Details, &d); err != nil {
+				t.Fatal(err)
+			}
+			phases = append(phases, d.Phase)
+		}
+		return slices.Equal(phases, []string{string(snapshot.Loading), string(snapshot.Indexing), string(snapshot.Applying)})
+	})
+	if st, _ := b.store.State(locationFeed(b.self, mine)); st.Settled == nil || st.Count != 1 {
+		t.Errorf("the own location is %+v", st)
+	}
+	touch(t, folder, "one more")
+	await(t, "a change after the snapshot", func() bool { return len(b.names(a.self, loc)) == files+1 && settled(b)() })
+
+	file := filepath.Join(t.TempDir(), "library")
+	out, err := b.ExportSnapshot(t.Context(), file)
+	if err != nil || out.Records < files || out.Feeds < 4 {
+		t.Fatalf("exported %+v, %v", out, err)
+	}
+	b.awaitEvent(&eventlog.SnapshotExportStarted{})
+	b.awaitEvent(&eventlog.SnapshotExportCompleted{})
+	var told []SnapshotProgress
+	in, err := c.ImportSnapshot(t.Context(), file, func(p SnapshotProgress) { told = append(told, p) })
+	if err != nil || in.Records < files || len(told) == 0 {
+		t.Fatalf("imported %+v, %v", in, err)
+	}
+	c.awaitEvent(&eventlog.SnapshotImportCompleted{})
+	if got := c.names(a.self, loc); len(got) != files+1 {
+		t.Errorf("%d names imported", len(got))
+	}
+	if got := c.names(b.self, mine); !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("of b's location %v was imported", got)
+	}
+	b.stop()
+	b = start(t, home, "b")
+	if got := b.names(a.self, loc); len(got) != files+1 {
+		t.Errorf("%d names after a restart", len(got))
+	}
+	await(t, "in step after the restart", settled(b))
+}
+
+// A donor that gives no snapshot is pulled from page by page, at once.
+func TestNoSnapshotToBeHad(t *testing.T) {
+	const files = snapshotFrom + 100
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	a.snapshots.Admit = func(record.DeviceID) error { return protocol.CodeBusy }
+	b := start(t, filepath.Join(t.TempDir(), "b"), "b")
+	b.joins(a)
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	loc := a.index(many(t, files))
+	await(t, "word of all files", b.toldOf(a, loc, files))
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the pages", func() bool { return len(b.names(a.self, loc)) == files && inStep(a, b)() })
+	b.awaitEvent(&eventlog.BackfillSessionFailed{})
+	if _, err := os.Stat(filepath.Join(string(b.home), "store", "CURRENT")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the store was loaded: %v", err)
+	}
+}
+
+// What is no snapshot of this library changes nothing and is told with the reason.
+func TestImportRefuses(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	folder := t.TempDir()
+	touch(t, folder, "one")
+	a.index(folder)
+	other := start(t, filepath.Join(t.TempDir(), "other"), "other")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "library")
+	if _, err := a.ExportSnapshot(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(dir, "cut")
+	if err := os.WriteFile(cut, whole[:len(whole)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := other.store.States()
+	for _, c := range []struct {
+		what, path, reason string
+		code               Code
+		node               *running
+	}{
+		{"of another library", file, "library", CodeOtherLibrary, other},
+		{"cut short", cut, "damaged", CodeIntegrity, other},
+		{"not there", filepath.Join(dir, "none"), "not_found", CodeNotFound, other},
+		{"known already", file, "held", CodeConflict, a},
+	} {
+		_, err := c.node.ImportSnapshot(t.Context(), c.path, func(SnapshotProgress) {})
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != c.code || p.Try == "" {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		await(t, "the reason "+c.reason, func() bool {
+			for _, e := range c.node.logged(eventlog.SnapshotImportFailed{}.Type()) {
+				var d eventlog.SnapshotImportFailed
+				if err := json.Unmarshal(e.Details, &d); err == nil && d.ReasonCode == c.reason && d.File == c.path {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	if after := other.store.States(); !slices.EqualFunc(before, after, func(x, y feed.State) bool { return *x.Settled == *y.Settled }) {
+		t.Errorf("the store has changed: %+v", after)
+	}
+	for path, code := range map[string]Code{file: CodeConflict, filepath.Join(dir, "no", "folder"): CodeFolderMissing, "library": CodeUsage} {
+		_, err := a.ExportSnapshot(t.Context(), path)
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != code {
+			t.Errorf("export to %s: %v", path, err)
+		}
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(whole) {
+		t.Errorf("the file that was there has changed: %v", err)
+	}
+	if got := importProblem("x", store.ErrNoSpace).(*Problem); got.Code != CodeConflict {
+		t.Errorf("a full disk is %+v", got)
+	}
+}

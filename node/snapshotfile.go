@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/kv"
+	"peerdex/metrics"
+	"peerdex/snapshot"
+	"peerdex/store"
+)
+
+// ExportSnapshot writes what this device holds of the library to a new file, and returns when it is durable.
+func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, error) {
+	if err := absolute(path); err != nil {
+		return SnapshotView{}, err
+	}
+	began := time.Now()
+	pin, err := n.store.Pin(n.holds)
+	if err != nil {
+		return SnapshotView{}, err
+	}
+	defer pin.Close()
+	stamp, err := n.clock.Now()
+	if err != nil {
+		return SnapshotView{}, err
+	}
+	if err := n.store.Room(); err != nil {
+		return SnapshotView{}, spaceProblem(err)
+	}
+	n.events.Add(eventlog.SnapshotExportStarted{File: path})
+	m, err := snapshot.Export(ctx, path, pin, n.author(), stamp)
+	if err != nil {
+		return SnapshotView{}, exportProblem(path, err)
+	}
+	v := viewOf(path, m, began)
+	n.events.Add(eventlog.SnapshotExportCompleted{File: path, Feeds: v.Feeds, Bytes: v.Bytes}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
+	return v, nil
+}
+
+// ImportSnapshot takes in from a file what this device lacks. Unless it returns nil, or Message says otherwise, nothing
+// of the file was taken.
+func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(SnapshotProgress)) (SnapshotView, error) {
+	if err := absolute(path); err != nil {
+		return SnapshotView{}, err
+	}
+	if err := n.awaitAsked(ctx); err != nil {
+		return SnapshotView{}, err
+	}
+	v, err := n.importSnapshot(ctx, path, progress)
+	if err != nil && ctx.Err() == nil {
+		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: snapshotReason(err), Message: err.Error()})
+		return v, importProblem(path, err)
+	}
+	return v, err
+}
+
+func (n *Node) importSnapshot(ctx context.Context, path string, progress func(SnapshotProgress)) (SnapshotView, error) {
+	began := time.Now()
+	f, err := snapshot.OpenFile(path)
+	if err != nil {
+		return SnapshotView{}, err
+	}
+	defer f.Close()
+	taker := n.taker()
+	taker.Wants = n.accepts
+	taker.Progress = func(p snapshot.Progress) {
+		progress(SnapshotProgress{Phase: string(p.Phase), Done: p.Records, Total: p.Total, Bytes: p.Bytes, TotalBytes: p.Of})
+	}
+	v := viewOf(path, f.Manifest, began)
+	v.Records, v.Feeds = 0, 0
+	count := func(h feed.Head) {
+		v.Records += h.Count
+		v.Feeds++
+	}
+	taker.Within = func(tx kv.Tx, loaded []store.Loaded) error {
+		for _, l := range loaded {
+			count(l.Head)
+		}
+		return n.events.AddTx(tx, eventlog.SnapshotImportCompleted{File: path, Feeds: v.Feeds}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
+	}
+	taker.Applied = func(tx kv.Tx, _ bool, res *store.Result) error { return n.committing(tx, res.State.Feed, res, nil) }
+	// Who is a member, and which locations there are, is in the device feeds: what they newly name comes in a
+	// second round.
+	loaded := 0
+	for round := 0; ; round++ {
+		out, err := taker.Take(ctx, f.Manifest, f)
+		if errors.Is(err, store.ErrHeld) && round > 0 {
+			break
+		}
+		if err != nil {
+			return SnapshotView{}, err
+		}
+		loaded += len(out.Loaded)
+		for _, h := range out.Applied {
+			count(h)
+		}
+		if err := n.refresh(); err != nil {
+			return SnapshotView{}, err
+		}
+		if len(out.Applied) == 0 {
+			break
+		}
+	}
+	if loaded == 0 { // else it was told in the transaction that loaded
+		n.events.Add(eventlog.SnapshotImportCompleted{File: path, Feeds: v.Feeds}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
+	}
+	n.wake()
+	v.Took = metrics.Seconds(time.Since(began))
+	return v, n.store.Sync()
+}
+
+func viewOf(path string, m snapshot.Manifest, began time.Time) SnapshotView {
+	records, _, _, size := m.Totals()
+	return SnapshotView{File: path, Feeds: len(m.Feeds), Records: records, Bytes: size, Made: m.Stamp.Time(), Donor: idText(m.Donor), Took: metrics.Seconds(time.Since(began))}
+}
+
+func absolute(path string) error {
+	if !filepath.IsAbs(path) {
+		return &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q is not a full path", path)}
+	}
+	return nil
+}
+
+// snapshotReason names why a snapshot was not taken.
+func snapshotReason(err error) string {
+	switch {
+	case errors.Is(err, snapshot.ErrLibrary):
+		return "library"
+	case errors.Is(err, snapshot.ErrNewer):
+		return "schema"
+	case errors.Is(err, snapshot.ErrCorrupt):
+		return "damaged"
+	case errors.Is(err, feed.ErrSignature):
+		return "signature"
+	case errors.Is(err, store.ErrHeld):
+		return "held"
+	case errors.Is(err, fs.ErrNotExist):
+		return "not_found"
+	}
+	return reasonCode(err)
+}
+
+func exportProblem(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: "there is a file of that name", Try: "name another file"}
+	case errors.Is(err, fs.ErrNotExist):
+		return &Problem{Code: CodeFolderMissing, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file in a folder that exists"}
+	case errors.Is(err, fs.ErrPermission):
+		return &Problem{Code: CodeNotAllowed, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file where you may write"}
+	case errors.Is(err, snapshot.ErrTooLarge):
+		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: "let the other device fetch from this one"}
+	}
+	return err
+}
+
+func importProblem(path string, err error) error {
+	p := &Problem{Code: CodeIntegrity, Message: "nothing was imported from " + path, Cause: err.Error()}
+	switch {
+	case errors.Is(err, snapshot.ErrLibrary):
+		p.Code, p.Try = CodeOtherLibrary, "join the library first: peer join, with what `peer invite` prints on one of its devices"
+	case errors.Is(err, snapshot.ErrNewer):
+		p.Code, p.Try = CodeNewerSchema, "run the newer peer"
+	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, store.ErrMismatch), errors.Is(err, feed.ErrSignature):
+		p.Try = "export it again, and compare the sizes after copying"
+	case errors.Is(err, store.ErrHeld):
+		p.Code, p.Try = CodeConflict, "nothing has to be done: this device has all of it already, or follows none of it"
+	case errors.Is(err, store.ErrLoading):
+		p.Code, p.Try = CodeConflict, "peer sync status; import again when the snapshot that is being taken is here"
+	case errors.Is(err, store.ErrNoSpace):
+		p.Code, p.Try = CodeConflict, "make room where the home folder is"
+	case errors.Is(err, fs.ErrNotExist):
+		p.Code, p.Try = CodeNotFound, "ls "+filepath.Dir(path)
+	case errors.Is(err, fs.ErrPermission):
+		p.Code, p.Try = CodeNotAllowed, "make the file readable for this user"
+	default:
+		return err
+	}
+	return p
+}

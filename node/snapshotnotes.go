@@ -1,0 +1,91 @@
+package node
+
+import (
+	"time"
+
+	"peerdex/eventlog"
+	"peerdex/kv"
+	"peerdex/snapshot"
+	"peerdex/store"
+)
+
+// Metrics, events and progress of snapshots.
+
+const roadSnapshot = "snapshot"
+
+func (p *pulling) about() []eventlog.Option {
+	return []eventlog.Option{eventlog.Session(p.id), eventlog.Peer(idText(p.donor))}
+}
+
+func (n *Node) noteSnapshotChosen(p *pulling) {
+	n.metrics.StrategySelected(roadSnapshot)
+	n.metrics.SessionStarted(p.kind)
+	n.metrics.Progress(p.donor.Short(), 0)
+	n.events.Add(eventlog.StrategySelected{Feed: roadSnapshot, Strategy: roadSnapshot, EntryCount: int64(p.total), Why: p.snapshot.why}, p.about()...)
+	for _, id := range p.feeds {
+		n.events.Add(eventlog.BackfillSessionStarted{Feed: id.String(), Candidates: p.candidates, Chosen: p.donor.Short(), Strategy: roadSnapshot}, p.about()...)
+	}
+}
+
+func (n *Node) noteSnapshotProgress(p *pulling, now snapshot.Progress) {
+	n.mu.Lock()
+	was := p.snapshot.now
+	p.snapshot.now, p.records, p.bytes, p.total = now, now.Records, uint64(now.Bytes), now.Total
+	n.mu.Unlock()
+	n.metrics.ChangesReceived(p.donor.Short(), p.kind, int(now.Records-was.Records))
+	if now.Total > 0 {
+		n.metrics.Progress(p.donor.Short(), float64(now.Records)/float64(now.Total))
+	}
+	if now.Phase != was.Phase {
+		n.events.Add(eventlog.SnapshotProgress{
+			Phase: string(now.Phase), Records: int64(now.Records), Total: int64(now.Total), Bytes: now.Bytes, TotalBytes: now.Of,
+		}, p.about()...)
+	}
+}
+
+// noteLoaded logs what a snapshot brought, in the transaction that shows it.
+func (n *Node) noteLoaded(tx kv.Tx, p *pulling, loaded []store.Loaded) error {
+	for _, l := range loaded {
+		records := int64(l.Head.Count)
+		d := eventlog.BackfillSessionCompleted{Feed: l.Head.Feed.String(), Records: records, PerModel: map[string]int64{"entry": records}}
+		options := append(p.about(), eventlog.Records(int(records)), eventlog.Took(time.Since(p.started)))
+		if err := n.events.AddTx(tx, d, options...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took time.Duration) {
+	result := "completed"
+	switch {
+	case err != nil && broke(err):
+		result = "aborted"
+	case err != nil:
+		result = "failed"
+	}
+	n.metrics.SessionEnded(p.kind, result, took)
+	now := time.Now()
+	for _, l := range out.Loaded {
+		st, _ := n.store.State(l.Head.Feed)
+		res := store.Result{
+			Applied: int(l.Head.Count) - l.Rejected, Rejected: l.Rejected, Rejects: l.Rejects, Counts: l.Counts, State: st,
+			Ops: map[store.Op]int{},
+		}
+		for op, count := range map[string]uint64{"insert": l.Counts.Files + l.Counts.Dirs, "delete": l.Counts.Tombstones} {
+			if count > 0 {
+				res.Ops[store.Op{Model: "entry", Op: op}] = int(count)
+			}
+		}
+		n.processed(p.donor, l.Head.Feed, res, p.kind, took, now, eventlog.ID(p.id))
+		n.propagated(p.kind, l.Head.Stamp, l.Head.Feed.Device, now)
+		n.noteConverged(l.Head.Feed, l.Head)
+	}
+	if err == nil {
+		n.metrics.Progress(p.donor.Short(), 1)
+		return
+	}
+	for _, id := range p.feeds {
+		n.events.Add(eventlog.BackfillSessionFailed{Feed: id.String(), ReasonCode: snapshotReason(err), Message: err.Error(), Resumable: true}, p.about()...)
+	}
+}
