@@ -3,7 +3,6 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"peerdex/feed"
@@ -25,16 +24,6 @@ type Item struct {
 
 // LostMark stands in a path for parents that are not known, as when a feed has not come in completely.
 const LostMark = "(parent unknown)"
-
-// SplitDevice takes "device:path" apart. ok is false for a path without a device, which is one on this
-// device: one that is absolute, begins with a dot, or has a slash before its first colon.
-func SplitDevice(text string) (device, path string, ok bool) {
-	device, path, ok = strings.Cut(text, ":")
-	if !ok || device == "" || strings.ContainsAny(device, `/\`) || strings.HasPrefix(device, ".") || filepath.IsAbs(text) {
-		return "", text, false
-	}
-	return device, path, true
-}
 
 // slashed returns a path with slashes if it is one of Windows, where both kinds part names.
 func slashed(path string) string {

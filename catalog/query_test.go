@@ -129,15 +129,3 @@ func TestFindShowsWhatIsLost(t *testing.T) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 }
-
-func TestSplitDevice(t *testing.T) {
-	for text, want := range map[string][2]string{
-		"nas:/srv": {"nas", "/srv"}, "nas:docs": {"nas", "docs"}, "nas:": {"nas", ""}, "/a:b": {"", "/a:b"}, "./a:b": {"", "./a:b"},
-		"a/b:c": {"", "a/b:c"}, ":x": {"", ":x"}, "plain": {"", "plain"}, `nas:C:\x`: {"nas", `C:\x`},
-	} {
-		d, p, ok := SplitDevice(text)
-		if d != want[0] || p != want[1] || ok != (want[0] != "") {
-			t.Errorf("%q: %q, %q, %v", text, d, p, ok)
-		}
-	}
-}

@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -229,11 +228,6 @@ func Session[T ~[16]byte](id T) Option { return func(e *Event) { e.CorrelationID
 
 // Peer names the other side by its device id.
 func Peer(id string) Option { return func(e *Event) { e.PeerDeviceID = clip(id, maxPeer) } }
-
-// CausedBy names the event that led to this one; it may be on another device.
-func CausedBy(device string, seq uint64) Option {
-	return func(e *Event) { e.CausedBy = clip(device, maxPeer) + "/" + strconv.FormatUint(seq, 10) }
-}
 
 // Models names the models concerned, at most 16.
 func Models(names ...string) Option {

@@ -6,8 +6,6 @@ import (
 	"iter"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"peerdex/hlc"
@@ -46,28 +44,6 @@ type Cursor Position
 
 // After returns the cursor of an event, to ask for what came after it.
 func After(e Event) Cursor { return Cursor(e.Position()) }
-
-func (c Cursor) String() string {
-	if c == (Cursor{}) {
-		return ""
-	}
-	return c.HLC.String() + "-" + strconv.FormatUint(c.Seq, 10)
-}
-
-// ParseCursor reads what String wrote.
-func ParseCursor(text string) (c Cursor, err error) {
-	if text == "" {
-		return c, nil
-	}
-	stamp, seq, _ := strings.Cut(text, "-")
-	if c.HLC, err = hlc.Parse(stamp); err == nil {
-		c.Seq, err = strconv.ParseUint(seq, 10, 64)
-	}
-	if err != nil {
-		return Cursor{}, fmt.Errorf("cursor %q is none that a query returned", text)
-	}
-	return c, nil
-}
 
 // ErrQuery is returned, wrapped with the reason, for a query that can have no answer.
 var ErrQuery = errors.New("invalid query")

@@ -197,6 +197,9 @@ func TestBadInvites(t *testing.T) {
 	}{{4, node.CodeInviteWrong, wrong}, {8, node.CodeUnreachable, unreachable}, {2, node.CodeBadAddress, "nonsense"}} {
 		fresh := newPeer(t, "fresh")
 		fresh.wantProblem(t, c.exit, c.code, "start", "--join", c.line, "--listen", "/ip4/127.0.0.1/tcp/0")
+		if st := fresh.join(a.invite()).Status; st.Library != first.Status.Library { // on the home that the first try made
+			t.Errorf("after %s a good line does not help: %+v", c.code, st)
+		}
 	}
 	b.ask(&node.JoinProgress{}, "join", good)
 	if st := b.status(); st.Library != first.Status.Library {

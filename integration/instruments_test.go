@@ -653,7 +653,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	manner.Store(serveWell)
 
 	// more feeds than anybody keeps of one peer
-	for i := range 2 {
+	for i := range 6 {
 		m := &protocol.Heads{}
 		for j := range protocol.MaxHeads {
 			id := feed.ID{Device: r.device, Location: record.LocationID{0xee, byte(i), byte(j >> 8), byte(j)}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,11 +76,11 @@ func TestN20Revoked(t *testing.T) {
 	elsewhere := r.elsewhere(second)
 	before := inStep(t, a, b)
 
-	location, err := record.ParseLocationID(locationAt(t, a, dir))
+	location, err := hex.DecodeString(locationAt(t, a, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := feed.ID{Device: r.target, Location: location}
+	id := feed.ID{Device: r.target, Location: record.LocationID(location)}
 	var streams []*held
 	for _, at := range []*rogue{r, elsewhere} {
 		streams = append(streams, at.hold(id)...)

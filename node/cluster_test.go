@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -123,11 +124,11 @@ func (r *running) index(folder string) record.LocationID {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	id, err := record.ParseLocationID(v.Location.ID)
+	id, err := hex.DecodeString(v.Location.ID)
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	return id
+	return record.LocationID(id)
 }
 
 // invite returns what another device needs to join.

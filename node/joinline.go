@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
+
+	"peerdex/protocol"
 )
 
 // JoinRequest is a join line taken apart: where to find a device, and the secret that lets us in.
@@ -38,9 +40,9 @@ func ParseJoinLine(line string) (JoinRequest, error) {
 	var id string
 	req := JoinRequest{Secret: secret}
 	for text := range strings.SplitSeq(addrs, ",") {
-		ma, err := multiaddr.NewMultiaddr(text)
+		ma, err := protocol.ParseAddr(text)
 		if err != nil {
-			return bad(fmt.Sprintf("%q is not a multiaddr: %v", text, err))
+			return bad(err.Error())
 		}
 		p, err := ma.ValueForProtocol(multiaddr.P_P2P)
 		if err != nil {

@@ -44,13 +44,13 @@ func (l *link) due(now time.Time) bool {
 
 func (l *link) dialing(now time.Time) { l.enter(LinkConnecting, now) }
 
-// failed notes an attempt that came to nothing.
-func (l *link) failed(now time.Time, err error) {
+// failed notes an attempt that came to nothing, and why.
+func (l *link) failed(now time.Time, why string) {
 	l.enter(LinkDisconnected, now)
 	l.failures++
 	wait := min(firstRetry<<min(l.failures-1, 10), lastRetry)
 	l.retryAt = now.Add(wait + rand.N(wait/4))
-	l.lastErr = err.Error()
+	l.lastErr = why
 }
 
 // opened notes that a session has begun; what the peer has is not known yet.

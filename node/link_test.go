@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -13,7 +12,6 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // Every edge of a link's states, with the time it was entered.
 func TestLinkEdges(t *testing.T) {
-	boom := errors.New("refused")
 	id := feed.ID{Location: record.LocationID{1}}
 	at := func(seq uint64) *feed.Head { return &feed.Head{Feed: id, Seq: seq} }
 	settled := func(h *feed.Head, followed bool) func(feed.ID) (*feed.Head, bool) {
@@ -30,7 +28,7 @@ func TestLinkEdges(t *testing.T) {
 		moved  bool
 	}{
 		"dial":                       {func(*link) {}, func(l *link, now time.Time) { l.dialing(now) }, LinkConnecting, true},
-		"dial fails":                 {func(l *link) { l.dialing(noon) }, func(l *link, now time.Time) { l.failed(now, boom) }, LinkDisconnected, true},
+		"dial fails":                 {func(l *link) { l.dialing(noon) }, func(l *link, now time.Time) { l.failed(now, "refused") }, LinkDisconnected, true},
 		"dial opens":                 {func(l *link) { l.dialing(noon) }, func(l *link, now time.Time) { l.opened(now) }, LinkSyncing, true},
 		"it dials us":                {func(*link) {}, func(l *link, now time.Time) { l.opened(now) }, LinkSyncing, true},
 		"dial is not taken up":       {func(l *link) { l.dialing(noon) }, func(l *link, now time.Time) { l.closed(now) }, LinkDisconnected, true},
@@ -78,7 +76,7 @@ func TestLinkBackoff(t *testing.T) {
 		if l.due(noon.Add(time.Hour)) {
 			t.Fatal("dialed twice at once")
 		}
-		l.failed(noon, errors.New("refused"))
+		l.failed(noon, "refused")
 		if l.failures != i || l.lastErr != "refused" {
 			t.Fatalf("failure %d: %+v", i, l)
 		}
@@ -169,7 +167,7 @@ func TestLinkSighted(t *testing.T) {
 		if l.due(at) {
 			dials++
 			l.dialing(at)
-			l.failed(at, errors.New("refused"))
+			l.failed(at, "refused")
 		}
 	}
 	if dials < 60 || dials > 60*60/10+10 {
@@ -177,7 +175,7 @@ func TestLinkSighted(t *testing.T) {
 	}
 	l = newLink(noon)
 	for range 10 {
-		l.failed(noon, errors.New("refused"))
+		l.failed(noon, "refused")
 	}
 	l.sighted(noon.Add(time.Second), yield)
 	if l.due(noon.Add(time.Second)) || !l.due(noon.Add(time.Second+yield)) {

@@ -74,3 +74,26 @@ func TestWaitingForALocationThatGoes(t *testing.T) {
 		t.Error("waits for ever")
 	}
 }
+
+// What a device remembered of a feed goes with its location: heads that disagreed, and donors to ask again.
+func TestGoneFeedIsForgotten(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	id := locationFeed(a.self, loc)
+	st, _ := b.store.State(id)
+	b.mu.Lock()
+	b.retries[retryKey{a.self, id}] = retry{failures: 1}
+	b.forked[id] = *st.Settled
+	b.compared[compareKey{a.self, id}] = 1
+	b.mu.Unlock()
+	if _, err := a.RemoveLocation(t.Context(), loc.String()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all of it is forgotten", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		_, waits := b.retries[retryKey{a.self, id}]
+		_, forked := b.forked[id]
+		_, compared := b.compared[compareKey{a.self, id}]
+		return !b.follow[id] && !waits && !forked && !compared
+	})
+}

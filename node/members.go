@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,6 +68,7 @@ func (n *Node) reread() error {
 			n.dialSoon()
 		}
 	}
+	n.forgetUnfollowed()
 	lib.certs = set.Certs()
 	changed := !slices.Equal(n.lib.certs, lib.certs)
 	n.lib = lib
@@ -83,6 +85,14 @@ func (n *Node) reread() error {
 	}
 	n.noteDepartures(before, set)
 	return n.dropUnfollowed(held, follow)
+}
+
+// forgetUnfollowed drops what was remembered of feeds that are not followed any more; n.mu is held.
+func (n *Node) forgetUnfollowed() {
+	maps.DeleteFunc(n.retries, func(k retryKey, _ retry) bool { return !n.follow[k.feed] || n.peers[k.donor] == nil })
+	maps.DeleteFunc(n.compared, func(k compareKey, _ uint64) bool { return !n.follow[k.feed] || n.peers[k.device] == nil })
+	maps.DeleteFunc(n.forked, func(id feed.ID, _ feed.Head) bool { return !n.follow[id] })
+	n.metrics.RetryQueued(len(n.retries))
 }
 
 // readSet evaluates the certificates of all device feeds, and those kept beside the store.

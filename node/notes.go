@@ -208,7 +208,7 @@ func (n *Node) noteHintsDropped(s *session, dropped int) {
 	for range dropped {
 		n.metrics.HintDropped()
 	}
-	n.events.Add(eventlog.BufferOverflow{DroppedCount: int64(dropped), MaxBufferSize: protocol.MaxHeads, Phase: n.stateNow()},
+	n.events.Add(eventlog.BufferOverflow{DroppedCount: int64(dropped), MaxBufferSize: maxPeerHeads, Phase: n.stateNow()},
 		eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
 }
 

@@ -213,7 +213,7 @@ func (n *Node) dialFailed(ctx context.Context, p *peer, now time.Time, err error
 		n.mu.Unlock()
 		return
 	}
-	p.link.failed(now, err)
+	p.link.failed(now, unreached(err))
 	failures := p.link.failures
 	n.mu.Unlock()
 	n.metrics.ConnectionAttempt(p.id.Short(), result)

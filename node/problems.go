@@ -121,6 +121,29 @@ func attemptsOf(err error) []eventlog.AddressResult {
 	return out
 }
 
+// unreached says in a line why a device was not reached: what came of how many of its addresses.
+func unreached(err error) string {
+	count, order := map[string]int{}, []string{}
+	for _, r := range attemptsOf(err) {
+		if count[r.Result]++; count[r.Result] == 1 {
+			order = append(order, r.Result)
+		}
+	}
+	for i, result := range order {
+		if n := count[result]; n > 1 {
+			order[i] = fmt.Sprintf("%s at %d addresses", result, n)
+		}
+	}
+	if len(order) > 0 {
+		return strings.Join(order, ", ")
+	}
+	if code := protocol.CodeOf(err); code != protocol.CodeInternal {
+		return code.Error()
+	}
+	why, _, _ := strings.Cut(err.Error(), "\n")
+	return why
+}
+
 func dialResult(err error) string {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "timeout"):

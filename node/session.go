@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -205,9 +206,9 @@ func (n *Node) tellHeads(s *session, told map[feed.ID]protocol.HeadInfo, full bo
 	if err := n.store.Sync(); err != nil { // rule 2: what is told is durable
 		return err
 	}
-	m := &protocol.Heads{Full: full, ActiveSyncs: n.activeSyncs()}
+	var heads []protocol.HeadInfo
 	for _, st := range states {
-		if !n.follows(st.Feed) || st.Best.IsGenesis() || len(m.Heads) == protocol.MaxHeads {
+		if !n.follows(st.Feed) || st.Best.IsGenesis() {
 			continue
 		}
 		info := protocol.HeadInfo{Best: st.Best}
@@ -224,13 +225,29 @@ func (n *Node) tellHeads(s *session, told map[feed.ID]protocol.HeadInfo, full bo
 			}
 		}
 		told[st.Feed] = info
-		m.Heads = append(m.Heads, info)
+		heads = append(heads, info)
 	}
-	if len(m.Heads) == 0 && !full {
-		return nil
+	for _, m := range inParts(heads, full, n.activeSyncs()) {
+		if err := s.conn.Send(m); err != nil {
+			return err
+		}
 	}
-	return s.say(m)
+	return s.conn.Flush()
 }
+
+// inParts makes the messages that tell heads. Only the first of a full account replaces what was told before.
+func inParts(heads []protocol.HeadInfo, full bool, active uint32) (out []*protocol.Heads) {
+	for part := range slices.Chunk(heads, protocol.MaxHeads) {
+		out = append(out, &protocol.Heads{Heads: part, Full: full && out == nil, ActiveSyncs: active})
+	}
+	if full && out == nil {
+		out = append(out, &protocol.Heads{Full: true, ActiveSyncs: active})
+	}
+	return out
+}
+
+// maxPeerHeads is how many heads are kept of one peer: as many feeds as 64 devices with 150 folders each.
+const maxPeerHeads = 5 * protocol.MaxHeads
 
 func sameInfo(a, b protocol.HeadInfo) bool {
 	if (a.Settled == nil) != (b.Settled == nil) || !a.Best.Same(b.Best) {
@@ -259,7 +276,7 @@ func (n *Node) hear(s *session, m *protocol.Heads) error {
 		}
 		s.sender.Holds(held)
 	}
-	if m.Full {
+	if m.Full && len(m.Heads) < protocol.MaxHeads { // else there may be more to come
 		for _, st := range n.store.States() {
 			if st.Feed.Device == n.self && !shown[st.Feed] {
 				s.sender.Holds(feed.Head{Feed: st.Feed})
@@ -278,7 +295,7 @@ func (n *Node) hear(s *session, m *protocol.Heads) error {
 	}
 	dropped := 0
 	for _, info := range m.Heads {
-		if _, known := p.heads[info.Best.Feed]; !known && len(p.heads) >= protocol.MaxHeads {
+		if _, known := p.heads[info.Best.Feed]; !known && len(p.heads) >= maxPeerHeads {
 			dropped++
 			continue
 		}

@@ -343,7 +343,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	pages := p.snapshot != nil && err != nil && n.snapshotFailed(peer, err, now)
 	for _, id := range p.feeds {
 		k := retryKey{p.donor, id}
-		if pages {
+		if pages || !n.follow[id] {
 			delete(n.retries, k)
 		} else if refused[id] != nil || err != nil {
 			r := n.retries[k]

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -49,9 +50,9 @@ func ParseJoin(text string) (Join, error) {
 	if addrText == "" {
 		return bad("there is no address before the '#'")
 	}
-	full, err := multiaddr.NewMultiaddr(addrText)
+	full, err := ParseAddr(addrText)
 	if err != nil {
-		return bad("%q is not a multiaddr: %s", addrText, plain(err))
+		return bad("%v", err)
 	}
 	addr, last := multiaddr.SplitLast(full)
 	if last == nil || last.Protocol().Code != multiaddr.P_P2P {
@@ -82,14 +83,24 @@ func ParseJoin(text string) (Join, error) {
 	return j, nil
 }
 
+// ParseAddr reads a multiaddr. Its error is a sentence for people, with what was typed in quotes.
+func ParseAddr(text string) (multiaddr.Multiaddr, error) {
+	a, err := multiaddr.NewMultiaddr(text)
+	if err != nil {
+		fault := strings.TrimPrefix(err.Error(), fmt.Sprintf("failed to parse multiaddr %q: ", text)) // said here
+		return nil, fmt.Errorf("%q is not a multiaddr: %s", text, plain(errors.New(fault)))
+	}
+	return a, nil
+}
+
 // ParseListen reads an address to listen on. Every error is an *AddrError.
 func ParseListen(text string) (multiaddr.Multiaddr, error) {
 	bad := func(format string, args ...any) (multiaddr.Multiaddr, error) {
 		return nil, &AddrError{"cannot listen there", fmt.Sprintf(format, args...), "/ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"}
 	}
-	a, err := multiaddr.NewMultiaddr(strings.TrimSpace(text))
+	a, err := ParseAddr(strings.TrimSpace(text))
 	if err != nil {
-		return bad("%q is not a multiaddr: %s", text, plain(err))
+		return bad("%v", err)
 	}
 	if err := checkTransport(a); err != nil {
 		return bad("%s", plain(err))

@@ -112,6 +112,20 @@ func TestBadJoinLine(t *testing.T) {
 	}
 }
 
+// What is wrong with an address is said once, and control characters in it are quoted.
+func TestParseAddr(t *testing.T) {
+	for text, want := range map[string]string{
+		"foo":   `"foo" is not a multiaddr: must begin with /`,
+		"":      `"" is not a multiaddr: empty multiaddr`,
+		"/ip4":  `"/ip4" is not a multiaddr: unexpected end of multiaddr`,
+		"/\x1b": `"/\x1b" is not a multiaddr: unknown protocol \x1b`,
+	} {
+		if _, err := ParseAddr(text); err == nil || err.Error() != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestParseListen(t *testing.T) {
 	for _, text := range []string{"/ip4/0.0.0.0/tcp/4001", "/ip6/::/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"} {
 		if a, err := ParseListen(text); err != nil || a.String() != text {

@@ -60,9 +60,10 @@
 //	 2 HelloAck       control  the same of the responder; session repeated
 //	 3 Ping           control  t1
 //	 4 Pong           control  t1, t2, t3: Unix nanoseconds, 0 to 2^62
-//	 5 Heads          bulk     flags (1 byte; bit 0: all feeds the sender knows), active syncs, count up to 2,000;
-//	                           each: kind (1 byte) and heads: 0 best, settled nowhere; 1 settled, best;
-//	                           2 one head, both settled and best; plus 4: no entries of it are taken now
+//	 5 Heads          bulk     flags (1 byte; bit 0: all feeds the sender knows; if these are 2,000, further Heads
+//	                           without that bit tell the rest), active syncs, count up to 2,000; each: kind (1
+//	                           byte) and heads: 0 best, settled nowhere; 1 settled, best; 2 one head, both settled
+//	                           and best; plus 4: no entries of it are taken now
 //	 6 Bye            control  code
 //	 7 Refused        control  code
 //	 8 BulkIndexComplete control  head of a location's feed, entries gained (1 to the head's count), their

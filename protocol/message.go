@@ -230,7 +230,7 @@ type HeadInfo struct {
 type Heads struct {
 	Heads       []HeadInfo
 	ActiveSyncs uint32
-	Full        bool // these are all feeds the sender knows
+	Full        bool // what was told before is void; with fewer than MaxHeads, these are all feeds the sender knows
 }
 
 // Bye announces that the sender is about to close the session.

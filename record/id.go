@@ -54,17 +54,6 @@ func (h Hash) IsZero() bool { return h == Hash{} }
 // IsZero reports whether l names no location.
 func (l LocationID) IsZero() bool { return l == LocationID{} }
 
-// ParseLocationID reads what String wrote.
-func ParseLocationID(text string) (LocationID, error) {
-	var id LocationID
-	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != len(id) {
-		return id, fmt.Errorf("location id %q: want 32 hexadecimal digits", text)
-	}
-	copy(id[:], b)
-	return id, nil
-}
-
 // ParseEntryID reads what String wrote.
 func ParseEntryID(text string) (EntryID, error) {
 	var id EntryID

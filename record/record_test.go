@@ -350,12 +350,13 @@ func TestIDs(t *testing.T) {
 	if got, want := d.Short(), "1HJ6-3M8Y"; got != want {
 		t.Errorf("short id %s, want %s", got, want)
 	}
-	if got, err := ParseLocationID(l.String()); err != nil || got != l {
-		t.Errorf("%v came back as %v, %v", l, got, err)
+	e := EntryID(l)
+	if got, err := ParseEntryID(e.String()); err != nil || got != e {
+		t.Errorf("%v came back as %v, %v", e, got, err)
 	}
-	for _, text := range []string{"", "e0", l.String() + "00", strings.Repeat("x", 32), l.String()[1:]} {
-		if _, err := ParseLocationID(text); err == nil {
-			t.Errorf("%q was read as a location id", text)
+	for _, text := range []string{"", "e0", e.String() + "00", strings.Repeat("x", 32), e.String()[1:]} {
+		if _, err := ParseEntryID(text); err == nil {
+			t.Errorf("%q was read as an entry id", text)
 		}
 	}
 	if (DeviceID{}).Short() == d.Short() || l.IsZero() || !(LocationID{}).IsZero() {

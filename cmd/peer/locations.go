@@ -228,7 +228,7 @@ func (a *app) locationState(l node.LocationView) string {
 	switch l.State {
 	case "gone":
 		m = bad
-	case "scanning", "polling":
+	case "waiting", "scanning", "polling":
 		m = busy
 	}
 	state := a.glyph(m) + " " + escape(l.State)

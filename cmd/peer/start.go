@@ -20,6 +20,7 @@ import (
 	"peerdex/api"
 	"peerdex/eventlog"
 	"peerdex/node"
+	"peerdex/protocol"
 )
 
 type startFlags struct {
@@ -97,12 +98,11 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	}
 	var listen []multiaddr.Multiaddr
 	for _, text := range f.listen {
-		ma, err := multiaddr.NewMultiaddr(text)
-		if err != nil {
-			return p, &node.Problem{Code: node.CodeBadAddress, Message: fmt.Sprintf("cannot listen on %q", text),
-				Cause: addressFault(err), Try: "--listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1"}
+		at, err := protocol.ParseListen(text)
+		if bad, ok := errors.AsType[*protocol.AddrError](err); ok {
+			return p, &node.Problem{Code: node.CodeBadAddress, Message: bad.Problem, Cause: bad.Cause, Try: "--listen " + bad.Try}
 		}
-		listen = append(listen, ma)
+		listen = append(listen, at)
 	}
 	pubsub, err := onOff("--pubsub", f.pubsub, "--pubsub off")
 	if err != nil {
@@ -129,17 +129,6 @@ func onOff(name, value, try string) (bool, error) {
 		return false, usage(fmt.Sprintf("%s %q is unknown", name, value), "it is on or off", try)
 	}
 	return value == "on", nil
-}
-
-// addressFault is what is wrong with a multiaddr, without the address and that it is wrong.
-func addressFault(err error) string {
-	text := err.Error()
-	if rest, ok := strings.CutPrefix(text, "failed to parse multiaddr "); ok {
-		if _, fault, ok := strings.Cut(rest, "\": "); ok {
-			return fault
-		}
-	}
-	return text
 }
 
 func overlap(path, other string) error {

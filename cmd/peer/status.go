@@ -222,7 +222,7 @@ func (a *app) indexLine(st node.Status) string {
 		}
 	}
 	line := plural(uint64(len(st.Locations)), "folder", "folders")
-	for _, w := range []string{"watching", "polling", "scanning", "gone"} {
+	for _, w := range []string{"watching", "polling", "scanning", "waiting", "gone"} {
 		switch n := words[w]; {
 		case n == len(st.Locations):
 			line += ", " + w

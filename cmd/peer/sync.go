@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -280,10 +281,9 @@ func reached(d node.DeviceView) string {
 	if d.Online {
 		return "reached"
 	}
-	why, _, _ := strings.Cut(strings.TrimSpace(d.LastError), "\n")
 	switch {
-	case why != "":
-		return "not reached: " + escape(why)
+	case d.LastError != "":
+		return "not reached: " + escape(d.LastError)
 	case d.Paused:
 		return "not reached: paused"
 	}
@@ -308,9 +308,7 @@ func noneReached(v node.NowView) error {
 		Try: "check that `peer status` works on the other device, and that both are on one network"}
 	if len(v.Devices) == 1 {
 		p.Message, p.Cause = v.Devices[0].Name+" was not reached", "it did not answer"
-		if why, _, _ := strings.Cut(strings.TrimSpace(v.Devices[0].LastError), "\n"); why != "" {
-			p.Cause = why
-		}
+		p.Cause = cmp.Or(v.Devices[0].LastError, p.Cause)
 	}
 	if paused == len(v.Devices) {
 		p.Cause, p.Try = "sync is paused", "peer sync resume"
