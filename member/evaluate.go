@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"slices"
 
+	"peerdex/hlc"
 	"peerdex/record"
 )
 
@@ -25,6 +26,7 @@ const (
 	UnknownKind   Reason = "unknown_kind"   // of a newer version, or none at all
 	UnknownIssuer Reason = "unknown_issuer" // neither the root nor a device that the root made admin
 	RevokedIssuer Reason = "revoked_issuer" // an admin that the root has removed
+	LapsedIssuer  Reason = "lapsed_issuer"  // signed by an admin after it had left
 	NotByRoot     Reason = "not_by_root"    // an admin is made, or removed, by the root alone
 	NotItself     Reason = "not_itself"     // a device leaves by its own word alone
 	NotAdded      Reason = "not_added"      // a device that nobody took in cannot leave
@@ -41,11 +43,13 @@ type Rejection struct {
 // Evaluate makes the member set of the library whose root public key is root:
 //
 //   - What the root signed counts.
-//   - What an admin signed counts, if it adds a member or removes a device that the root did not make
-//     admin. An admin is a device that the root made one and did not remove; that it left takes nothing
-//     from what it signed.
+//   - What an admin signed counts, if it adds a member or removes a device that the root never made
+//     admin. An admin is a device that the root made one and did not remove. That it left takes nothing
+//     from what it signed before; what it signs afterwards counts again once the root makes it an admin
+//     again.
 //   - A device that was removed is out, whatever else is said of it, before or after.
-//   - A device that was added is in, unless it has signed a Lapse that is as new as the newest add.
+//   - A device that was added is in. Once it has signed a Lapse, adds that are newer count for it alone: it
+//     is out without one, and an admin only if the root says so again.
 //   - Nothing else counts: of what a mere member signs, its own Lapse alone.
 //
 // The order of certs and repetitions among them make no difference, and no clock is asked. At most one
@@ -57,32 +61,68 @@ func Evaluate(root ed25519.PublicKey, certs []Cert) Set {
 
 	e := evaluation{root: root, library: LibraryOf(root), of: map[record.DeviceID]*standing{}}
 	rest := e.pass(certs, e.byRoot)
-	e.admins, e.dismissed = map[[32]byte]bool{}, map[[32]byte]bool{}
+	rest = e.pass(rest, e.byItself) // the admins' leaving says what of theirs counts
+	e.admins = map[[32]byte]authority{}
 	for d, s := range e.of {
-		e.admins[d], e.dismissed[d] = s.add.Kind == AddAdmin, s.out != Cert{}
+		s.settle(e.better)
+		if s.add.Kind == AddAdmin {
+			e.admins[d] = authority{dismissed: s.out != Cert{}, lapsed: s.current.Kind != AddAdmin, left: s.lapse.Stamp}
+		}
 	}
 	rest = e.pass(rest, e.byAdmin)
-	e.pass(rest, e.byItself)
+	for _, c := range e.pass(rest, e.byItself) {
+		e.rejected = append(e.rejected, Rejection{c, NotAdded})
+	}
+	for _, s := range e.of {
+		s.settle(e.better)
+	}
 	return e.set()
 }
 
 // evaluation is a set in the making.
 type evaluation struct {
-	root      ed25519.PublicKey
-	library   [32]byte
-	of        map[record.DeviceID]*standing
-	admins    map[[32]byte]bool // made so by the root
-	dismissed map[[32]byte]bool // removed by the root
-	rejected  []Rejection
+	root     ed25519.PublicKey
+	library  [32]byte
+	of       map[record.DeviceID]*standing
+	admins   map[[32]byte]authority // of whom the root ever made admin
+	rejected []Rejection
 }
 
-// standing is what counts of one device. A zero Cert is none.
+// authority is what the word of a device is worth that the root made admin.
+type authority struct {
+	dismissed bool      // the root removed it: nothing
+	lapsed    bool      // it left, and the root did not make it admin again: what it signed up to left
+	left      hlc.Stamp // when
+}
+
+// standing is what counts of one device. A zero Cert is none. The best add is that of the highest role, then
+// the root's before others', then the oldest.
 type standing struct {
-	add    Cert // the best: highest role, the root's word before others', the oldest
-	newest Cert // of the adds
-	lapse  Cert // the newest
-	out    Cert // the best Revoke or Forget: the root's word before others', the oldest
-	forget Cert // the best Forget
+	adds    []Cert
+	add     Cert // the best of all
+	current Cert // the best of those newer than lapse
+	lapse   Cert // the newest
+	out     Cert // the best Revoke or Forget: the root's word before others', the oldest
+	forget  Cert // the best Forget
+}
+
+// settle picks the best of the adds taken so far.
+func (s *standing) settle(better func(held *Cert, c Cert)) {
+	s.add, s.current = Cert{}, Cert{}
+	for _, c := range s.adds {
+		better(&s.add, c)
+		if s.lapse == (Cert{}) || c.Stamp > s.lapse.Stamp {
+			better(&s.current, c)
+		}
+	}
+}
+
+// better puts c in held's place if it is the better certificate of the two; only kinds of one sort are compared.
+func (e *evaluation) better(held *Cert, c Cert) {
+	role := cmp.Compare(held.Kind.role(), c.Kind.role())
+	if *held == (Cert{}) || cmp.Or(role, e.rank(c)-e.rank(*held), cmp.Compare(c.Stamp, held.Stamp), c.compare(*held)) < 0 {
+		*held = c
+	}
 }
 
 // pass lets say judge each certificate: it counts, or is rejected for a reason, or is left for later.
@@ -120,21 +160,26 @@ func (e *evaluation) byAdmin(c Cert) (bool, Reason) {
 	switch {
 	case c.Kind == Lapse:
 		return false, ""
-	case e.dismissed[c.Issuer]:
-		return false, RevokedIssuer
-	case !e.admins[c.Issuer]:
+	}
+	by, admin := e.admins[c.Issuer]
+	_, protected := e.admins[c.Subject]
+	switch {
+	case !admin:
 		return false, UnknownIssuer
-	case c.Kind == AddAdmin, c.Kind.Removes() && e.admins[c.Subject]:
+	case by.dismissed:
+		return false, RevokedIssuer
+	case by.lapsed && c.Stamp > by.left:
+		return false, LapsedIssuer
+	case c.Kind == AddAdmin, c.Kind.Removes() && protected:
 		return false, NotByRoot
 	}
 	return true, ""
 }
 
+// byItself lets a device leave that was added as far as is known by now.
 func (e *evaluation) byItself(c Cert) (bool, Reason) {
-	if s := e.of[c.Subject]; s == nil || s.add == (Cert{}) {
-		return false, NotAdded
-	}
-	return true, ""
+	s := e.of[c.Subject]
+	return c.Kind == Lapse && s != nil && len(s.adds) > 0, ""
 }
 
 // take notes a certificate that counts.
@@ -144,22 +189,17 @@ func (e *evaluation) take(c Cert) {
 		s = &standing{}
 		e.of[c.Subject] = s
 	}
-	better := func(held *Cert, order ...int) {
-		if *held == (Cert{}) || cmp.Or(append(order, c.compare(*held))...) < 0 {
-			*held = c
-		}
-	}
-	older := func(held Cert) int { return cmp.Compare(c.Stamp, held.Stamp) }
 	switch {
 	case c.Kind.Adds():
-		better(&s.add, cmp.Compare(s.add.Kind, c.Kind), e.rank(c)-e.rank(s.add), older(s.add))
-		better(&s.newest, -older(s.newest))
+		s.adds = append(s.adds, c)
 	case c.Kind == Lapse:
-		better(&s.lapse, -older(s.lapse))
+		if s.lapse == (Cert{}) || cmp.Or(cmp.Compare(s.lapse.Stamp, c.Stamp), c.compare(s.lapse)) < 0 {
+			s.lapse = c
+		}
 	default:
-		better(&s.out, e.rank(c)-e.rank(s.out), older(s.out))
+		e.better(&s.out, c)
 		if c.Kind == Forget {
-			better(&s.forget, e.rank(c)-e.rank(s.forget), older(s.forget))
+			e.better(&s.forget, c)
 		}
 	}
 }
@@ -172,12 +212,10 @@ func (e *evaluation) rank(c Cert) int {
 	return 1
 }
 
-func (s *standing) belongs() bool {
-	return s.out == Cert{} && s.add != Cert{} && (s.lapse == Cert{} || s.newest.Stamp > s.lapse.Stamp)
-}
+func (s *standing) belongs() bool { return s.out == Cert{} && s.current != Cert{} }
 
-// set bounds what counts. Of members the admins stay first, then who came first: no newcomer displaces a
-// device that belonged before. Of those that are out, admins stay first, then who had belonged.
+// set bounds what counts. Of members those stay first that the root ever made admin, then who came first: no
+// newcomer displaces a device that belonged before. Of those that are out, admins stay first, then who had belonged.
 func (e *evaluation) set() Set {
 	var in, gone []*standing
 	for _, s := range e.of {
@@ -188,7 +226,7 @@ func (e *evaluation) set() Set {
 		}
 	}
 	slices.SortFunc(in, func(a, b *standing) int {
-		return cmp.Or(cmp.Compare(b.add.Kind, a.add.Kind), cmp.Compare(a.add.Stamp, b.add.Stamp), a.add.compare(b.add))
+		return cmp.Or(cmp.Compare(b.add.Kind, a.add.Kind), cmp.Compare(a.current.Stamp, b.current.Stamp), a.current.compare(b.current))
 	})
 	slices.SortFunc(gone, func(a, b *standing) int {
 		return cmp.Or(cmp.Compare(b.add.Kind, a.add.Kind), e.rank(a.why())-e.rank(b.why()), cmp.Compare(a.why().Stamp, b.why().Stamp), a.why().compare(b.why()))
@@ -203,7 +241,7 @@ func (e *evaluation) set() Set {
 			}
 		}
 	}
-	keep(in, MaxMembers, func(s *standing) Cert { return s.add })
+	keep(in, MaxMembers, func(s *standing) Cert { return s.current })
 	keep(gone, MaxGone, (*standing).why)
 	out.order()
 	return out

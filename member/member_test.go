@@ -199,8 +199,14 @@ func TestEvaluate(t *testing.T) {
 		{"said to have left", []Cert{admin, member, issue(1, 2, Lapse, 9), issue(rootKey, 2, Lapse, 9)}, "1 admin, 2 member", 2, []Reason{NotItself, NotItself}},
 		{"a stranger left", []Cert{admin, issue(7, 7, Lapse, 9)}, "1 admin", 1, []Reason{NotAdded}},
 		{"the root left", []Cert{admin, issue(rootKey, rootKey, Lapse, 9)}, "1 admin", 1, []Reason{NotAdded}},
-		{"an admin left", []Cert{admin, issue(1, 3, AddMember, 2), issue(1, 1, Lapse, 7), issue(1, 2, Revoke, 9)}, "1 lapse, 2 revoke, 3 member", 4, nil},
-		{"an admin left and came back", []Cert{admin, second, issue(1, 1, Lapse, 7), issue(4, 1, AddMember, 8)}, "1 admin, 4 admin", 4, nil},
+		{"an admin left", []Cert{admin, issue(1, 3, AddMember, 2), issue(1, 2, Revoke, 7), issue(1, 1, Lapse, 7)}, "1 lapse, 2 revoke, 3 member", 4, nil},
+		{"an admin left and signed on", []Cert{admin, member, issue(1, 1, Lapse, 7), issue(1, 2, Revoke, 9), issue(1, 1, AddMember, 9)}, "1 lapse, 2 member", 3, []Reason{LapsedIssuer, LapsedIssuer}},
+		{"an admin left and came back", []Cert{admin, second, issue(1, 3, AddMember, 2), issue(1, 1, Lapse, 7), issue(4, 1, AddMember, 8), issue(1, 2, AddMember, 9)},
+			"1 member, 3 member, 4 admin", 5, []Reason{LapsedIssuer}},
+		{"an admin left and came back by the root's word", []Cert{admin, issue(1, 1, Lapse, 7), issue(rootKey, 1, AddMember, 9)}, "1 member", 3, nil},
+		{"an admin left and was made one again", []Cert{admin, issue(1, 1, Lapse, 7), issue(rootKey, 1, AddAdmin, 9), issue(1, 2, AddMember, 8)}, "1 admin, 2 member", 4, nil},
+		{"an admin twice, before it left", []Cert{admin, issue(rootKey, 1, AddAdmin, 6), issue(1, 1, Lapse, 7)}, "1 lapse", 2, nil},
+		{"an admin that came back as a member, by an admin", []Cert{admin, second, issue(1, 1, Lapse, 7), issue(4, 1, AddMember, 8), issue(4, 1, Revoke, 9)}, "1 member, 4 admin", 4, []Reason{NotByRoot}},
 		{"an admin that left, by an admin", []Cert{admin, second, issue(1, 1, Lapse, 7), issue(4, 1, Revoke, 8)}, "1 lapse, 4 admin", 3, []Reason{NotByRoot}},
 	} {
 		s := Evaluate(root, c.certs)
@@ -292,6 +298,17 @@ func (all rule) said(by [32]byte, kind Kind, of record.DeviceID) (stamps []hlc.S
 	return stamps
 }
 
+// before reports whether a certificate that by signed at stamp is from a time when it had authority: any, for
+// the root and for an admin that never left or was made one again.
+func (all rule) before(by [32]byte, stamp hlc.Stamp) bool {
+	lapses := all.said(by, Lapse, by)
+	if by == [32]byte(root) || len(lapses) == 0 {
+		return true
+	}
+	left := slices.Max(lapses)
+	return stamp <= left || slices.ContainsFunc(all.said([32]byte(root), AddAdmin, by), func(s hlc.Stamp) bool { return s > left })
+}
+
 func (all rule) ever(by [32]byte, of record.DeviceID, kinds ...Kind) bool {
 	return slices.ContainsFunc(kinds, func(k Kind) bool { return len(all.said(by, k, of)) > 0 })
 }
@@ -309,16 +326,22 @@ func (all rule) issuers() (out [][32]byte) {
 
 func (all rule) standing(d record.DeviceID) string {
 	var removed, forgotten bool
-	var adds []hlc.Stamp
+	var adds, admin []hlc.Stamp
 	for _, by := range all.issuers() {
-		if by == [32]byte(root) || !all.ever([32]byte(root), d, AddAdmin) {
-			removed = removed || all.ever(by, d, Revoke, Forget)
-			forgotten = forgotten || all.ever(by, d, Forget)
+		counted := func(kind Kind) []hlc.Stamp {
+			return slices.DeleteFunc(all.said(by, kind, d), func(s hlc.Stamp) bool { return !all.before(by, s) })
 		}
-		adds = append(adds, all.said(by, AddMember, d)...)
+		if by == [32]byte(root) || !all.ever([32]byte(root), d, AddAdmin) {
+			revoke, forget := counted(Revoke), counted(Forget)
+			removed = removed || len(revoke)+len(forget) > 0
+			forgotten = forgotten || len(forget) > 0
+		}
+		adds = append(adds, counted(AddMember)...)
 	}
-	adds = append(adds, all.said([32]byte(root), AddAdmin, d)...)
+	admin = all.said([32]byte(root), AddAdmin, d)
+	adds = append(adds, admin...)
 	lapses := all.said(d, Lapse, d)
+	old := func(s hlc.Stamp) bool { return len(lapses) > 0 && s <= slices.Max(lapses) }
 	switch {
 	case forgotten:
 		return "forget"
@@ -326,9 +349,9 @@ func (all rule) standing(d record.DeviceID) string {
 		return "revoke"
 	case len(adds) == 0:
 		return ""
-	case len(lapses) > 0 && slices.Max(lapses) >= slices.Max(adds):
+	case !slices.ContainsFunc(adds, func(s hlc.Stamp) bool { return !old(s) }):
 		return "lapse"
-	case all.ever([32]byte(root), d, AddAdmin):
+	case slices.ContainsFunc(admin, func(s hlc.Stamp) bool { return !old(s) }):
 		return "admin"
 	}
 	return "member"
@@ -473,6 +496,10 @@ func TestSet(t *testing.T) {
 	}
 	if a.Added(device(1)) != 1 || a.Added(device(2)) != 0 {
 		t.Errorf("added at %v and %v", a.Added(device(1)), a.Added(device(2)))
+	}
+	c := Evaluate(root, []Cert{issue(rootKey, 1, AddAdmin, 1), issue(1, 1, Lapse, 2), issue(rootKey, 1, AddMember, 3), issue(rootKey, 2, AddAdmin, 1), issue(2, 2, Lapse, 2), issue(rootKey, 3, AddMember, 1)})
+	if !c.RootOnly(device(1)) || !c.RootOnly(device(2)) || c.RootOnly(device(3)) || c.RootOnly(device(4)) {
+		t.Error("it is forgotten whom the root once made admin")
 	}
 	a.Certs()[0].Kind = Forget
 	a.Members()[0], a.Gone()[0].Kind = record.DeviceID{}, Forget

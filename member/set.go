@@ -44,7 +44,7 @@ func (k Kind) role() Role {
 type Departure struct {
 	Device record.DeviceID
 	Kind   Kind      // Revoke, Lapse or Forget
-	Role   Role      // of a device that has left: what it was
+	Role   Role      // of a device that has left: the highest it ever had
 	By     [32]byte  // who said so: the root key, an admin, of a Lapse the device itself
 	Stamp  hlc.Stamp // when
 }
@@ -63,16 +63,17 @@ type place struct {
 	device record.DeviceID
 	role   Role
 	added  hlc.Stamp
+	raised bool // the root once made it admin
 }
 
 // keep adds a device with the certificates that give its standing again.
 func (s *Set) keep(st *standing) {
 	switch {
 	case st.belongs():
-		s.members = append(s.members, place{st.add.Subject, st.add.Kind.role(), st.add.Stamp})
-		s.certs = append(s.certs, st.add)
+		s.members = append(s.members, place{st.add.Subject, st.current.Kind.role(), st.current.Stamp, st.add.Kind == AddAdmin})
+		s.certs = append(s.certs, st.current)
 		if st.lapse != (Cert{}) {
-			s.certs = append(s.certs, st.lapse, st.newest)
+			s.certs = append(s.certs, st.lapse, st.add)
 		}
 	case st.out != Cert{}:
 		s.gone = append(s.gone, st.departed())
@@ -106,6 +107,13 @@ func (s Set) place(d record.DeviceID) place {
 		return s.members[i]
 	}
 	return place{}
+}
+
+// RootOnly reports whether a device can be removed by the root alone: it made the device an admin at some
+// time, and leaving does not undo that.
+func (s Set) RootOnly(d record.DeviceID) bool {
+	gone, _ := s.Removed(d)
+	return s.place(d).raised || gone.Role == Admin
 }
 
 // Members returns the devices that belong, admins included, in the order of their ids.
