@@ -71,6 +71,41 @@ func (h home) key(name string, create bool) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
+// rootKey returns the root key of a library, or nil if this home has none. One that was put aside when the
+// device left the library is picked up again; root.key of any other library is removed: this device is about
+// to leave that, or was cut off while it did.
+func (h home) rootKey(lib belonging) (ed25519.PrivateKey, error) {
+	switch key, err := h.key("root.key", false); {
+	case err == nil && key.Public().(ed25519.PublicKey).Equal(lib.root):
+		return key, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	key, err := h.asideKey(lib)
+	if err != nil || key == nil {
+		return nil, errors.Join(err, h.remove("root.key"))
+	}
+	return key, h.rename(asideName(lib), "root.key")
+}
+
+// asideKey returns the root key of a library that this device made and left, or nil.
+func (h home) asideKey(lib belonging) (ed25519.PrivateKey, error) {
+	switch key, err := h.key(asideName(lib), false); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !key.Public().(ed25519.PublicKey).Equal(lib.root):
+		return nil, nil
+	default:
+		return key, nil
+	}
+}
+
+// asideName names the file that keeps the root key of a library that was left: somebody may still need it to
+// put an admin out, and the device itself if it comes back.
+func asideName(lib belonging) string { return fmt.Sprintf("root-%x.key", lib.id[:4]) }
+
 // write replaces a file durably: whole or not at all.
 func (h home) write(name string, data []byte) error { return store.Replace(h.path(name), data) }
 

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 
@@ -119,12 +118,16 @@ func (n *Node) move(w protocol.Welcome, method string) error {
 		}
 		lib.certs = append(lib.certs, c)
 	}
-	if set := member.Evaluate(lib.root, lib.certs); set.Role(n.self) == 0 {
+	set := member.Evaluate(lib.root, lib.certs)
+	if set.Role(n.self) == 0 {
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device's welcome does not make this one a member",
 			Cause: "no certificate for this device leads to the library's root key", Try: "ask for another invite"}
 	}
+	if err := n.raiseItself(&lib, set); err != nil {
+		return err
+	}
 	n.refreshing.Lock()
-	err := n.enter(lib, nil)
+	err := n.enter(lib)
 	n.refreshing.Unlock()
 	if err != nil {
 		return err
@@ -136,11 +139,31 @@ func (n *Node) move(w protocol.Welcome, method string) error {
 	return n.refresh()
 }
 
-// enter exchanges the library for another, of which this device has the root key or none. n.refreshing is
+// raiseItself makes this device an admin of the library that it is about to enter if it has that library's
+// root key: it made the library and left.
+func (n *Node) raiseItself(lib *belonging, set member.Set) error {
+	root, err := n.home.asideKey(*lib)
+	if err != nil || root == nil || set.Role(n.self) == member.Admin {
+		return err
+	}
+	stamp, err := n.clock.Now()
+	if err != nil {
+		return err
+	}
+	cert := member.Cert{Library: lib.id, Subject: n.self, Kind: member.AddAdmin, Stamp: max(stamp, set.Added(n.self)+1)} // above its Lapse
+	lib.certs = append(lib.certs, cert.Sign(root))
+	return nil
+}
+
+// enter exchanges the library for another, and takes its root key if this device has it. n.refreshing is
 // held, so that no refresh runs meanwhile: one that had begun with the old certificates would end by writing
 // them over the new ones. What is known of the new library already is no news.
-func (n *Node) enter(lib belonging, root ed25519.PrivateKey) error {
+func (n *Node) enter(lib belonging) error {
 	if err := n.home.saveLibrary(lib); err != nil {
+		return err
+	}
+	root, err := n.home.rootKey(lib)
+	if err != nil {
 		return err
 	}
 	n.cancelRequests()
@@ -160,11 +183,5 @@ func (n *Node) enter(lib belonging, root ed25519.PrivateKey) error {
 	if err := n.store.Raise(); err != nil {
 		return err
 	}
-	if err := n.dropInvites(); err != nil {
-		return err
-	}
-	if root == nil {
-		return n.home.remove("root.key")
-	}
-	return nil
+	return n.dropInvites()
 }

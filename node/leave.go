@@ -22,11 +22,11 @@ func (n *Node) Leave(ctx context.Context, dryRun bool) (LeaveView, error) {
 	set, lib, root := n.set, n.lib, n.root
 	v := LeaveView{DryRun: dryRun, From: hex.EncodeToString(lib.id[:]), Told: []string{}, Later: n.otherNames(n.self)}
 	n.mu.Unlock()
-	if p := n.mayLeave(set); p != nil {
+	if p := n.mayLeave(set, root != nil); p != nil {
 		return v, p
 	}
 	if root != nil {
-		v.RootKey = n.home.path(oldRootKey(lib))
+		v.RootKey = n.home.path(asideName(lib))
 	}
 	if dryRun {
 		return v, nil
@@ -59,7 +59,7 @@ func (n *Node) Leave(ctx context.Context, dryRun bool) (LeaveView, error) {
 }
 
 // mayLeave says why this device cannot leave its library.
-func (n *Node) mayLeave(set member.Set) *Problem {
+func (n *Node) mayLeave(set member.Set, hasRoot bool) *Problem {
 	others := slices.DeleteFunc(set.Members(), func(d record.DeviceID) bool { return d == n.self })
 	admins := slices.ContainsFunc(others, func(d record.DeviceID) bool { return set.Role(d) == member.Admin })
 	switch {
@@ -73,15 +73,30 @@ func (n *Node) mayLeave(set member.Set) *Problem {
 			Cause: "there is nobody to leave", Try: "peer join LINE moves it into another library"}
 	case set.Role(n.self) == member.Admin && !admins:
 		return &Problem{Code: CodeConflict, Message: "cannot leave: this device is the last admin of the library",
-			Cause: fmt.Sprintf("%d other devices stay, and none of them could let a device in or put one out", len(others)),
-			Try:   "peer devices revoke the others first, or let one of them `peer leave` and join again from here: it becomes an admin"}
+			Cause: stayBehind(len(others)), Try: lastAdminAdvice(set, others, hasRoot)}
 	}
 	return nil
 }
 
-// oldRootKey names the file that keeps the root key of a library that was left: somebody may still need it
-// to put an admin out.
-func oldRootKey(lib belonging) string { return fmt.Sprintf("root-%x.key", lib.id[:4]) }
+// stayBehind says why a library needs an admin.
+func stayBehind(others int) string {
+	if others == 1 {
+		return "1 other device stays, and could neither let a device in nor put one out"
+	}
+	return fmt.Sprintf("%d other devices stay, and none of them could let a device in or put one out", others)
+}
+
+// lastAdminAdvice says how the last admin can leave after all. Only the root key makes another admin.
+func lastAdminAdvice(set member.Set, others []record.DeviceID, hasRoot bool) string {
+	revoke := "`peer devices revoke` the others first, or "
+	switch {
+	case hasRoot:
+		return revoke + "let one of them `peer leave` and join again from here: it becomes an admin"
+	case slices.ContainsFunc(others, set.RootOnly): // which this device cannot put out
+		revoke = ""
+	}
+	return revoke + "let the device that made the library join again from here: its root key makes it an admin"
+}
 
 // startAfresh makes a library of its own for this device. n.refreshing is held.
 func (n *Node) startAfresh() error {
@@ -89,7 +104,7 @@ func (n *Node) startAfresh() error {
 	old, hadRoot := n.lib, n.root != nil
 	n.mu.Unlock()
 	if hadRoot {
-		if err := n.home.rename("root.key", oldRootKey(old)); err != nil {
+		if err := n.home.rename("root.key", asideName(old)); err != nil {
 			return err
 		}
 	}
@@ -97,5 +112,5 @@ func (n *Node) startAfresh() error {
 	if err != nil {
 		return err
 	}
-	return n.enter(found(n.self, root), root)
+	return n.enter(found(n.self, root))
 }

@@ -266,12 +266,54 @@ func TestLeaveAsAdmin(t *testing.T) {
 	await(t, "b and c hear", func() bool { return b.of(a).Gone == GoneLeft && c.of(a).Gone == GoneLeft })
 	_, err = b.Leave(t.Context(), false)
 	wantCode(t, "the last admin", err, CodeConflict)
+	if p := new(Problem); !errors.As(err, &p) || !strings.Contains(p.Cause, "1 other device stays") || !strings.Contains(p.Try, "made the library join again") {
+		t.Errorf("the last admin, without the root key, is told %v, %q", err, p.Try)
+	}
 	if _, err := c.Leave(t.Context(), true); err != nil {
 		t.Errorf("a member: %v", err)
 	}
 	if b.role(c) != member.Member {
 		t.Error("c does not belong any more")
 	}
+
+	// It comes back: with its root key it is what it was.
+	a.joins(b)
+	await(t, "a is an admin again everywhere", func() bool {
+		return a.role(a) == member.Admin && b.role(a) == member.Admin && c.role(a) == member.Admin && inStep(a, b, c)()
+	})
+	if _, err := os.Stat(v.RootKey); !os.IsNotExist(err) {
+		t.Errorf("the root key lies aside still: %v", err)
+	}
+	home := string(a.home)
+	a.stop()
+	a = start(t, home, "a")
+	if _, root := a.library(); !root || a.role(a) != member.Admin {
+		t.Error("after a restart the root key is gone")
+	}
+	a.remove(b, false)
+	await(t, "c hears that the root put b out", func() bool { return c.role(b) == 0 && c.role(c) == member.Member })
+	_, err = a.Leave(t.Context(), false)
+	wantCode(t, "the last admin", err, CodeConflict)
+	if p := new(Problem); !errors.As(err, &p) || !strings.Contains(p.Try, "join again from here: it becomes an admin") {
+		t.Errorf("the last admin, with the root key, is told %q", p.Try)
+	}
+}
+
+// An admin leaves, and comes back by the invite of another admin: it is a member.
+func TestAdminComesBackAsMember(t *testing.T) {
+	a, b, c, _, _ := three(t, false)
+	if _, err := b.Leave(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all hear", func() bool { return a.role(b) == 0 && c.role(b) == 0 })
+	b.joins(c)
+	await(t, "b is a member", func() bool {
+		return a.role(b) == member.Member && c.role(b) == member.Member && b.role(b) == member.Member
+	})
+	_, err := b.Invite(t.Context(), InviteRequest{})
+	wantCode(t, "a former admin invites", err, CodeNotAllowed)
+	_, err = c.Remove(t.Context(), RemoveRequest{Device: idText(b.self)})
+	wantCode(t, "a former admin, by an admin", err, CodeNotAllowed)
 }
 
 // The process dies when the others know that it leaves and its own library is not there yet: it is made at

@@ -115,21 +115,19 @@ func (n *Node) openLibrary() error {
 	if err != nil {
 		return err
 	}
-	if n.root, err = n.home.key("root.key", !ok); err != nil && (!ok || !errors.Is(err, os.ErrNotExist)) {
-		return err
-	}
 	if !ok {
-		lib = found(n.self, n.root)
+		root, err := n.home.key("root.key", true)
+		if err != nil {
+			return err
+		}
+		lib = found(n.self, root)
 		if err := n.home.saveLibrary(lib); err != nil {
 			return err
 		}
 	}
 	n.lib, n.set = lib, member.Evaluate(lib.root, lib.certs)
-	if n.root != nil && !n.root.Public().(ed25519.PublicKey).Equal(lib.root) {
-		n.root = nil // of the library this device left: it was cut off while moving
-		return n.home.remove("root.key")
-	}
-	return nil
+	n.root, err = n.home.rootKey(lib)
+	return err
 }
 
 // finishMove ends what the device was cut off in: leaving a library, or moving to one. Everybody refuses a

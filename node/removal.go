@@ -109,9 +109,9 @@ func (n *Node) mayRemove(set member.Set, root ed25519.PrivateKey, d record.Devic
 	case set.Role(n.self) != member.Admin:
 		return &Problem{Code: CodeNotAllowed, Message: fmt.Sprintf("cannot %s %s: this device is not an admin of the library", verb, name),
 			Cause: "admins alone put devices out", Try: fmt.Sprintf("run `peer devices %s %s` on the device that made the library", verb, name)}
-	case set.Role(d) == member.Admin, gone.Role == member.Admin:
-		return &Problem{Code: CodeNotAllowed, Message: fmt.Sprintf("cannot %s %s: it is an admin", verb, name),
-			Cause: "only the library's root key puts admins out, and this device does not have it",
+	case set.RootOnly(d):
+		return &Problem{Code: CodeNotAllowed, Message: fmt.Sprintf("cannot %s %s: it is an admin, or was one", verb, name),
+			Cause: "only the library's root key puts such a device out, and this one does not have it",
 			Try:   fmt.Sprintf("run `peer devices %s %s` on the device that made the library", verb, name)}
 	}
 	return nil
