@@ -186,7 +186,8 @@ func maySettle(st feed.State, h feed.Head, orphaned bool) error {
 
 // take puts one entry in and returns the register that it drove out, if that must be rescued.
 func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) {
-	old, err := t.upsert(r, e, nil)
+	rec, refused := accept(r.state.Feed, e.Key, e.Record)
+	old, err := t.upsert(r, e, rec, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -194,11 +195,10 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 		res.Duplicate++
 		return nil, nil
 	}
-	rec, err := accept(r.state.Feed, e.Key, e.Record)
-	if err != nil {
+	if refused != nil {
 		res.Rejected++
 		if len(res.Rejects) < maxRejects {
-			res.Rejects = append(res.Rejects, Reject{e.Key, e.Seq, rejectReason(err)})
+			res.Rejects = append(res.Rejects, Reject{e.Key, e.Seq, rejectReason(refused)})
 		}
 		return t.lost(r, old, nil)
 	}

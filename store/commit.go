@@ -146,7 +146,7 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 		if p.New {
 			err = t.insert(r, e, p.Record, p.Local)
 		} else {
-			_, err = t.upsert(r, e, p.Local)
+			_, err = t.upsert(r, e, accepted(r.state.Feed, e), p.Local)
 		}
 		if err != nil {
 			return feed.Head{}, err
@@ -308,7 +308,7 @@ func (s *Store) AbsorbEntries(over feed.Head, entries []feed.Entry, admitted uin
 			if old != nil {
 				local = old.local
 			}
-			if _, err := t.upsert(r, e, local); err != nil {
+			if _, err := t.upsert(r, e, accepted(id, e), local); err != nil {
 				return err
 			}
 		}
@@ -392,7 +392,8 @@ func (s *Store) reseat(id feed.ID, pick func(e Row, twin []byte) []byte) error {
 					return err
 				}
 				r.after++
-				if _, err := t.upsert(r, feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}, h.local); err != nil {
+				e := feed.Entry{Key: h.Key, Seq: r.after, Record: h.Record}
+				if _, err := t.upsert(r, e, accepted(id, e), h.local); err != nil {
 					return err
 				}
 			}

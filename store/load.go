@@ -591,6 +591,7 @@ func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loa
 func (l *Load) show(next *disk) {
 	l.e.replace(next)
 	l.installed = true
+	l.s.unseen = nil // it knows nothing of what was loaded
 	for _, a := range l.feeds {
 		if !a.dropped && a.files != nil {
 			l.s.follower.Replaced(a.head.Feed, a.files)

@@ -97,6 +97,7 @@ type Store struct {
 	writing  sync.Mutex // held from the start of a transaction until rows shows it
 	topNum   num        // the highest number a Load has given out; guarded by writing
 	follower Follower   // nil: none; guarded by writing
+	unseen   *unseen    // of the feed that came last; nil: none; guarded by writing
 
 	mu         sync.Mutex // guards the fields below; never held during a transaction
 	rows       map[feed.ID]*row

@@ -172,11 +172,13 @@ func splitValue(v []byte) (local, rec []byte, err error) {
 }
 
 // upsert puts e in, in place of whatever its key stood for, and returns what that was: nil if nothing.
-// An entry already held as it is changes nothing and is returned itself.
-func (t *tx) upsert(r *row, e feed.Entry, local []byte) (*held, error) {
-	old, err := t.get(r, e.Key)
-	if err != nil {
-		return nil, err
+// An entry already held as it is changes nothing and is returned itself. rec is the record in it, nil if
+// accept refuses that.
+func (t *tx) upsert(r *row, e feed.Entry, rec record.Record, local []byte) (old *held, err error) {
+	if !t.isNew(r, e.Key) {
+		if old, err = t.get(r, e.Key); err != nil {
+			return nil, err
+		}
 	}
 	if old != nil {
 		if old.Seq == e.Seq && bytes.Equal(old.Record, e.Record) {
@@ -186,15 +188,10 @@ func (t *tx) upsert(r *row, e feed.Entry, local []byte) (*held, error) {
 			return nil, err
 		}
 	}
-	rec, err := accept(r.state.Feed, e.Key, e.Record)
-	if err != nil {
-		rec = nil
-	}
 	return old, t.insert(r, e, rec, local)
 }
 
-// insert puts in an entry whose key stands for nothing. rec is the record in it, nil if accept refuses
-// that.
+// insert puts in an entry whose key stands for nothing. rec is as of upsert.
 func (t *tx) insert(r *row, e feed.Entry, rec record.Record, local []byte) error {
 	if err := t.tree(r).Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
 		return err
@@ -248,7 +245,16 @@ func accept(id feed.ID, key, rec []byte) (record.Record, error) {
 	return r, nil
 }
 
-// RejectReason names why accept refused a record: decode, schema, unauthorized or other.
+// accepted is accept where nobody asks why not: nil then.
+func accepted(id feed.ID, e feed.Entry) record.Record {
+	rec, err := accept(id, e.Key, e.Record)
+	if err != nil {
+		return nil
+	}
+	return rec
+}
+
+// rejectReason names why accept refused a record: decode, schema, unauthorized or other.
 func rejectReason(err error) string {
 	switch {
 	case errors.Is(err, record.ErrUnknownModel), errors.Is(err, errMisplaced):
