@@ -259,19 +259,19 @@ func (c *Client) AddLocation(ctx context.Context, req node.AddRequest, progress 
 
 // RemoveLocation is Backend.RemoveLocation for whatever name or prefix ResolveLocation takes.
 func (c *Client) RemoveLocation(ctx context.Context, location string) (v node.LocationView, err error) {
-	err = c.within(ctx, c.slow, http.MethodPost, "/v1/locations/remove", nil, ref{Location: location}, &v)
+	err = c.within(ctx, c.slow, http.MethodPost, "/v1/locations/remove", nil, placeOf(location), &v)
 	return v, err
 }
 
 // SetHashing is Backend.SetHashing for whatever name or prefix ResolveLocation takes.
 func (c *Client) SetHashing(ctx context.Context, location, policy string) (v node.LocationView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/locations/set", nil, setting{location, policy}, &v)
+	err = c.get(ctx, http.MethodPost, "/v1/locations/set", nil, setting{placeOf(location), policy}, &v)
 	return v, err
 }
 
 // Rescan is Backend.Rescan for whatever name or prefix ResolveLocation takes; progress may be nil.
 func (c *Client) Rescan(ctx context.Context, location string, progress func(node.ScanProgress)) (v node.ScanView, err error) {
-	err = c.stream(ctx, http.MethodPost, "/v1/locations/rescan", nil, ref{Location: location}, told(progress), &v)
+	err = c.stream(ctx, http.MethodPost, "/v1/locations/rescan", nil, placeOf(location), told(progress), &v)
 	return v, err
 }
 

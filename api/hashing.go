@@ -4,8 +4,8 @@ import "net/http"
 
 // setting is what is to change of a location.
 type setting struct {
-	Location string `json:"location"`
-	Hash     string `json:"hash"`
+	place
+	Hash string `json:"hash"`
 }
 
 func (s Server) setLocation(w http.ResponseWriter, r *http.Request) error {
@@ -13,7 +13,7 @@ func (s Server) setLocation(w http.ResponseWriter, r *http.Request) error {
 	if err := readBody(r, &req); err != nil {
 		return err
 	}
-	id, err := s.location(r.Context(), req.Location)
+	id, err := s.location(r.Context(), req.name())
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"peerdex/metrics"
 	"peerdex/node"
@@ -130,18 +131,37 @@ func (s Server) addLocation(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// ref names a device or a location.
+// ref names a device.
 type ref struct {
-	Location string `json:"location,omitempty"`
-	Device   string `json:"device,omitempty"`
+	Device string `json:"device,omitempty"`
+}
+
+// place names a location, whose name may be any bytes.
+type place struct {
+	Location    string `json:"location,omitempty"`
+	LocationB64 []byte `json:"location_b64,omitempty"` // instead, where JSON would not carry the name
+}
+
+func placeOf(location string) place {
+	if utf8.ValidString(location) {
+		return place{Location: location}
+	}
+	return place{LocationB64: []byte(location)}
+}
+
+func (p place) name() string {
+	if p.LocationB64 != nil {
+		return string(p.LocationB64)
+	}
+	return p.Location
 }
 
 func (s Server) removeLocation(w http.ResponseWriter, r *http.Request) error {
-	var req ref
+	var req place
 	if err := readBody(r, &req); err != nil {
 		return err
 	}
-	id, err := s.location(r.Context(), req.Location)
+	id, err := s.location(r.Context(), req.name())
 	if err != nil {
 		return err
 	}
@@ -150,11 +170,11 @@ func (s Server) removeLocation(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s Server) rescan(w http.ResponseWriter, r *http.Request) error {
-	var req ref
+	var req place
 	if err := readBody(r, &req); err != nil {
 		return err
 	}
-	id, err := s.location(r.Context(), req.Location)
+	id, err := s.location(r.Context(), req.name())
 	if err != nil {
 		return err
 	}

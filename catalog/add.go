@@ -128,7 +128,7 @@ func nameFor(abs, asked string, own []Location) (string, error) {
 		}
 		return asked, nil
 	}
-	base := strings.ToValidUTF8(filepath.Base(abs), "\ufffd")
+	base := filepath.Base(abs)
 	if base == string(filepath.Separator) || base == "." {
 		base = "root"
 	}

@@ -185,9 +185,13 @@ func TestAddRefuses(t *testing.T) {
 	if l := b.add(filepath.Join(base, "x/one2"), Options{}); l.Name != "one2-2" {
 		t.Errorf("a second one2 is named %q", l.Name)
 	}
+	write(t, base, "fh\xff/")
+	if l := b.add(filepath.Join(base, "fh\xff"), Options{}); l.Name != "fh\xff" {
+		t.Errorf("a folder whose name is no UTF-8 is named %q", l.Name)
+	}
 	got, err := New(b.feeds).Locations()
 	must(t, err)
-	if len(got) != 3 || got[0].Path != one.Path || got[0].Owner != testDevice() || !got[0].Exists {
+	if len(got) != 4 || got[1].Path != one.Path || got[0].Owner != testDevice() || !got[0].Exists {
 		t.Errorf("locations: %+v", got)
 	}
 	if err := b.ix.Remove(context.Background(), record.LocationID{9}); !errors.Is(err, ErrUnknown) {

@@ -35,6 +35,30 @@ func labelFault(name string) string {
 	return ""
 }
 
+// CheckTagName returns a Problem for a name that is not to be given to a tag.
+func CheckTagName(name string) error {
+	if fault := labelFault(name); fault != "" {
+		return &Problem{Code: CodeUsage, Message: fmt.Sprintf("a tag cannot be called %q", name), Cause: fault, Try: "peer tag add family PATH"}
+	}
+	return nil
+}
+
+// CheckNote returns a Problem for text that is no note.
+func CheckNote(text string) error {
+	if fault := noteFault(text); fault != "" {
+		return &Problem{Code: CodeUsage, Message: "that is no note", Cause: fault, Try: `peer note PATH "shot at the lake"`}
+	}
+	return nil
+}
+
+// CheckDeviceName returns a Problem for a name that is not to be given to a device.
+func CheckDeviceName(name string) error {
+	if fault := badName(name); fault != "" {
+		return &Problem{Code: CodeUsage, Message: fmt.Sprintf("a device cannot be called %q", name), Cause: fault, Try: "peer devices rename laptop"}
+	}
+	return nil
+}
+
 // The joiners that Persian and emoji need: all others that cannot be seen are refused.
 const zwnj, zwj = '\u200c', '\u200d'
 

@@ -13,8 +13,8 @@ import (
 // Rename gives this device another name and returns when that is durable. No other device can: what is said
 // of a device is its own word.
 func (n *Node) Rename(ctx context.Context, name string) (RenameView, error) {
-	if cause := badName(name); cause != "" {
-		return RenameView{}, &Problem{Code: CodeUsage, Message: fmt.Sprintf("a device cannot be called %q", name), Cause: cause, Try: "peer devices rename laptop"}
+	if err := CheckDeviceName(name); err != nil {
+		return RenameView{}, err
 	}
 	if err := n.awaitAsked(ctx); err != nil {
 		return RenameView{}, err

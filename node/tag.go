@@ -153,8 +153,8 @@ func tagsFor(m *catalog.Marks, req TagRequest) (tags []catalog.Tag, regs []recor
 			if i := slices.IndexFunc(tags, func(t catalog.Tag) bool { return catalog.SameName(t.Name, name) }); i >= 0 {
 				continue
 			}
-			if fault := labelFault(name); fault != "" {
-				return nil, nil, badLabel(name, fault)
+			if err := CheckTagName(name); err != nil {
+				return nil, nil, err
 			}
 			t, err = catalog.Tag{Name: name}, nil
 			rand.Read(t.ID[:])
@@ -169,10 +169,6 @@ func tagsFor(m *catalog.Marks, req TagRequest) (tags []catalog.Tag, regs []recor
 		}
 	}
 	return tags, regs, nil
-}
-
-func badLabel(name, fault string) error {
-	return &Problem{Code: CodeUsage, Message: fmt.Sprintf("a tag cannot be called %q", name), Cause: fault, Try: "peer tag add family PATH"}
 }
 
 // RenameTag calls a tag something else or, if asked to, makes it one with another.
@@ -197,8 +193,8 @@ func (n *Node) RenameTag(ctx context.Context, req RenameRequest) (EditView, erro
 			return record.Register{}, "", &Problem{Code: CodeConflict, Message: fmt.Sprintf("there is a tag %q already", req.To),
 				Cause: "it has the id " + others[0].ID.String()[:idDigits], Try: "to make one of both: add --merge"}
 		}
-		if fault := labelFault(req.To); fault != "" {
-			return record.Register{}, "", badLabel(req.To, fault)
+		if err := CheckTagName(req.To); err != nil {
+			return record.Register{}, "", err
 		}
 		return record.Register{Entity: record.Tag(t.ID), Field: record.FieldName, Value: []byte(req.To)}, "renamed", nil
 	})
@@ -276,8 +272,8 @@ func (n *Node) Note(_ context.Context, p PathRef) (NoteView, error) {
 
 // SetNote writes a note on files, folders or contents, in place of the one that was there.
 func (n *Node) SetNote(ctx context.Context, req NoteRequest) (EditView, error) {
-	if fault := noteFault(req.Text); fault != "" {
-		return EditView{}, &Problem{Code: CodeUsage, Message: "that is no note", Cause: fault, Try: `peer note PATH "shot at the lake"`}
+	if err := CheckNote(req.Text); err != nil {
+		return EditView{}, err
 	}
 	if err := n.mayEdit(ctx); err != nil {
 		return EditView{}, err

@@ -16,6 +16,7 @@ func TestRawNames(t *testing.T) {
 			&Entry{Name: name, Path: "/" + name, Target: name, Modified: at, Size: 1 << 60},
 			&LocationView{Name: name, Path: "/" + name, LastScan: at, ScanTook: 1_500_000_000},
 			&Listing{Path: name, Entries: []Entry{{Name: name}}},
+			&Info{Entry: Entry{Name: name}, LocationName: name},
 			&AddRequest{Path: name, Name: name},
 		} {
 			b, err := json.Marshal(v)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -101,6 +102,29 @@ func (n *Node) Info(ctx context.Context, q WhereQuery) (Info, error) {
 	}
 	out.Entry, out.LocationName, out.Lost = entries[0], it.Location.Name, it.Lost
 	return out, nil
+}
+
+type plainInfo Info
+
+type infoJSON struct {
+	plainInfo
+	LocationNameB64 []byte `json:"location_name_b64,omitempty"`
+}
+
+// MarshalJSON keeps the bytes of the location's name.
+func (i Info) MarshalJSON() ([]byte, error) {
+	return json.Marshal(infoJSON{plainInfo(i), raw(i.LocationName)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (i *Info) UnmarshalJSON(b []byte) error {
+	var j infoJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*i = Info(j.plainInfo)
+	restore(&i.LocationName, j.LocationNameB64)
+	return nil
 }
 
 func devicesOf(items []catalog.Item) int {

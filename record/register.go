@@ -27,7 +27,7 @@ const (
 
 // Fields of the entities above. A name once used keeps its meaning.
 const (
-	FieldName    = "name"    // of a device, location or tag: UTF-8 for people
+	FieldName    = "name"    // of a device or tag: UTF-8 for people; of a location: that, or the bytes of its folder's name
 	FieldSystem  = "system"  // of a device: operating system
 	FieldVersion = "version" // of a device: version of its peer
 	FieldAddrs   = "addrs"   // of a device: where it listens, multiaddrs separated by newlines

@@ -81,11 +81,14 @@ func (a *app) devicesRenameCmd() *cobra.Command {
 		Annotations: exits(2, 3, 5, 7),
 		Args:        arguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			device, name := "", args[0]
+			if len(args) == 2 {
+				device, name = args[0], args[1]
+			}
+			if err := node.CheckDeviceName(name); err != nil { // before JSON changes what is no UTF-8
+				return err
+			}
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
-				device, name := "", args[0]
-				if len(args) == 2 {
-					device, name = args[0], args[1]
-				}
 				v, err := c.Rename(ctx, device, name)
 				switch {
 				case err != nil:

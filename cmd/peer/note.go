@@ -35,6 +35,9 @@ func (a *app) noteCmd() *cobra.Command {
 				}
 				req.Text = text
 			}
+			if err := node.CheckNote(req.Text); err != nil { // before JSON changes what is no UTF-8
+				return err
+			}
 			return a.edit(cmd, &req.Targets, args[:1], func(ctx context.Context, c *api.Client) (node.EditView, error) {
 				return c.SetNote(ctx, req)
 			}, func(v node.EditView) string {

@@ -96,6 +96,11 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 		}
 		p.join = &req
 	}
+	if f.name != "" {
+		if err := node.CheckDeviceName(f.name); err != nil {
+			return p, err
+		}
+	}
 	var listen []multiaddr.Multiaddr
 	for _, text := range f.listen {
 		at, err := protocol.ParseListen(text)

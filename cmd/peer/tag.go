@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -45,8 +46,13 @@ func (a *app) tagChangeCmd(remove bool) *cobra.Command {
 		Annotations:       exits(2, 3, 5, 7),
 		Args:              arguments(1, -1),
 		ValidArgsFunction: a.completeTags,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Tags = tagArgs(args[0])
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if req.Tags, err = tagArgs(args[0]); err != nil {
+				return err
+			}
+			if !utf8.ValidString(req.Query) { // JSON would carry another
+				return usage(fmt.Sprintf("the query %q cannot be used here", req.Query), "it is not valid UTF-8", "name the files by their paths, as peer find -0 prints them")
+			}
 			if len(args) < 2 && req.Query == "" {
 				return usage("it is not said which files", "after the tags come paths, or --query", cmd.Example[:strings.IndexByte(cmd.Example, '\n')])
 			}
@@ -227,8 +233,12 @@ func (a *app) tagFindCmd() *cobra.Command {
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeTags,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			tags, err := tagArgs(args[0])
+			if err != nil {
+				return err
+			}
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
-				return a.find(ctx, c, node.FindQuery{Tag: tagArgs(args[0])}, false, nuls)
+				return a.find(ctx, c, node.FindQuery{Tag: tags}, false, nuls)
 			})
 		},
 	}
@@ -237,12 +247,24 @@ func (a *app) tagFindCmd() *cobra.Command {
 }
 
 // tagArgs takes tags apart that were named with commas between them.
-func tagArgs(arg string) []string {
-	list := strings.Split(arg, ",")
+func tagArgs(arg string) (list []string, err error) {
+	list = strings.Split(arg, ",")
 	for i, t := range list {
-		list[i] = strings.TrimPrefix(strings.TrimSpace(t), "#")
+		if list[i], err = tagArg(strings.TrimSpace(t)); err != nil {
+			return nil, err
+		}
 	}
-	return list
+	return list, nil
+}
+
+// tagArg reads the name or id of a tag. One that is no UTF-8 is refused here: the request, which is JSON, would
+// carry another.
+func tagArg(arg string) (string, error) {
+	name := strings.TrimPrefix(arg, "#")
+	if !utf8.ValidString(name) {
+		return "", node.CheckTagName(name)
+	}
+	return name, nil
 }
 
 // tagDigits is how many digits of an id are shown; the daemon takes so few.
@@ -274,8 +296,13 @@ func (a *app) tagRenameCmd() *cobra.Command {
 		Annotations:       exits(2, 3, 5, 7),
 		Args:              arguments(2, 2),
 		ValidArgsFunction: a.completeTags,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Tag, req.To = strings.TrimPrefix(args[0], "#"), strings.TrimPrefix(args[1], "#")
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if req.Tag, err = tagArg(args[0]); err != nil {
+				return err
+			}
+			if req.To, err = tagArg(args[1]); err != nil {
+				return err
+			}
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
 				v, err := c.RenameTag(ctx, req)
 				if err != nil {
@@ -301,7 +328,10 @@ func (a *app) tagDeleteCmd() *cobra.Command {
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeTags,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := strings.TrimPrefix(args[0], "#")
+			name, err := tagArg(args[0])
+			if err != nil {
+				return err
+			}
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
 				v, err := c.DeleteTag(ctx, name)
 				if err != nil {

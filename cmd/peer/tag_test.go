@@ -120,3 +120,36 @@ func TestCompleteTags(t *testing.T) {
 		}
 	}
 }
+
+// Texts for people that are no UTF-8 are refused before a request would change them; nothing is asked.
+func TestTextThatIsNoUTF8(t *testing.T) {
+	for _, args := range [][]string{
+		{"tag", "add", "a,\xffb", "one"}, {"tag", "remove", "\xff", "one"}, {"tag", "find", "a\xff"}, {"tag", "delete", "#\xff"},
+		{"tag", "rename", "\xff", "b"}, {"tag", "rename", "keep", "k\xff"}, {"tag", "add", "a", "--query", "\xff"},
+		{"note", "one", "\xff\xfe"}, {"note", "one", "-"}, {"devices", "rename", "d\xff"}, {"start", "--name", "d\xff"},
+	} {
+		b := newBench(t)
+		b.in = "caf\xe9"
+		code, out, stderr := b.run(args...)
+		if code != 2 || out != "" || !strings.Contains(stderr, "cause: ") || !strings.Contains(stderr, "UTF-8") || !strings.Contains(stderr, "try: ") {
+			t.Errorf("peer %q: exit %d, %q, %q", args, code, out, stderr)
+		}
+		if strings.ContainsAny(stderr, "\xff\xe9") || b.fake.log() != "" {
+			t.Errorf("peer %q: %q, asked %q", args, stderr, b.fake.log())
+		}
+	}
+}
+
+// Locations are named by the bytes of their folders.
+func TestLocationNamedByBytes(t *testing.T) {
+	for _, verb := range []string{"remove", "rescan", "set"} {
+		b := newBench(t)
+		args := []string{"locations", verb, hostile}
+		if verb == "set" {
+			args = append(args, "--hash", "none")
+		}
+		if code, _, stderr := b.run(args...); code != 0 || !strings.HasSuffix(b.fake.log(), strings.Repeat("4e", 16)) {
+			t.Errorf("%s: exit %d, %s, asked %s", verb, code, stderr, b.fake.log())
+		}
+	}
+}
