@@ -215,21 +215,12 @@ func (b *bench) stock(home string, owners []owner) (names, folder string, each [
 		if err := o.declare(s, location, fmt.Sprintf("/srv/%d", i+1)); err != nil {
 			return "", "", nil, err
 		}
-		entries := catalogue(b.entries/len(owners), uint64(i+1), &list)
-		tree := feed.NewBuilder(feed.DefaultShape, nil)
-		for _, e := range entries {
-			if err := tree.Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
-				return "", "", nil, err
-			}
-		}
-		top := entries[len(entries)-1].Seq
-		root, _, err := tree.Finish(top)
+		entries := catalogue(b.entries/len(owners), uint64(i+1), false, &list)
+		head, err := headOf(s.Library(), feed.ID{Device: o.id, Location: location}, entries)
 		if err != nil {
 			return "", "", nil, err
 		}
-		heads = append(heads, feed.Head{
-			Library: s.Library(), Feed: feed.ID{Device: o.id, Location: location}, Seq: top, Count: uint64(len(entries)), Root: root, Boot: 1, Stamp: hlc.At(time.Now()),
-		}.Sign(o.key))
+		heads = append(heads, head.Sign(o.key))
 		all = append(all, entries)
 	}
 	l, err := s.Load(heads, 0)
@@ -257,6 +248,19 @@ func (b *bench) stock(home string, owners []owner) (names, folder string, each [
 	}
 	names = filepath.Join(b.dir, "names")
 	return names, "owner1:/srv/1/" + fullFolder, each, os.WriteFile(names, list.Bytes(), 0o600)
+}
+
+// headOf returns the head, not yet signed, of a feed that holds entries.
+func headOf(library feed.LibraryID, id feed.ID, entries []feed.Entry) (feed.Head, error) {
+	tree := feed.NewBuilder(feed.DefaultShape, nil)
+	for _, e := range entries {
+		if err := tree.Add(feed.Ref{Seq: e.Seq, Digest: e.Digest()}); err != nil {
+			return feed.Head{}, err
+		}
+	}
+	top := entries[len(entries)-1].Seq
+	root, _, err := tree.Finish(top)
+	return feed.Head{Library: library, Feed: id, Seq: top, Count: uint64(len(entries)), Root: root, Boot: 1, Stamp: hlc.At(time.Now())}, err
 }
 
 // declare makes a location of o's and brings its registers into s.
@@ -291,8 +295,8 @@ func (o owner) declare(s *store.Store, location record.LocationID, path string) 
 const fullFolder = "one of a hundred"
 
 // catalogue returns the entries of a location as the first scan of makeTree's folders would write them, and
-// adds their names to list, one a line.
-func catalogue(entries int, seed uint64, list *bytes.Buffer) []feed.Entry {
+// adds their names to list, one a line. hashed: their contents have been read since, and no two are the same.
+func catalogue(entries int, seed uint64, hashed bool, list *bytes.Buffer) []feed.Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
 	ends := []string{".jpg", ".txt", ".pdf", ".mp4", ".go", ".tar.gz"}
 	type dir struct {
@@ -327,6 +331,11 @@ func catalogue(entries int, seed uint64, list *bytes.Buffer) []feed.Entry {
 			continue
 		}
 		f.Name = name(r, i, ends[r.IntN(len(ends))])
+		if hashed {
+			for k := range f.Hash {
+				f.Hash[k] = byte(r.Uint32())
+			}
+		}
 		add(f)
 	}
 	return out

@@ -41,19 +41,29 @@ type bench struct {
 var figures = []struct {
 	name string
 	run  func(*bench, context.Context) error
+	long bool // minutes: measured only if asked for
 }{
-	{"index", (*bench).index},
-	{"latency", (*bench).latency},
-	{"catchup", (*bench).catchUp},
-	{"tags", (*bench).tags},
-	{"idle", (*bench).idling},
-	{"pair", (*bench).pairing},
-	{"find", (*bench).search},
+	{"index", (*bench).index, false},
+	{"latency", (*bench).latency, false},
+	{"catchup", (*bench).catchUp, false},
+	{"tags", (*bench).tags, false},
+	{"idle", (*bench).idling, false},
+	{"pair", (*bench).pairing, false},
+	{"find", (*bench).search, false},
+	{"pipe", (*bench).pipe, false},
+	{"crdt", (*bench).crdt, true},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == pipeEnd {
+		if err := runPipeEnd(ctx, os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	missed, err := run(ctx)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -68,18 +78,21 @@ func main() {
 
 func run(ctx context.Context) (missed bool, err error) {
 	b := &bench{}
-	names := make([]string, len(figures))
-	for i, f := range figures {
-		names[i] = f.name
+	var names, quick []string
+	for _, f := range figures {
+		names = append(names, f.name)
+		if !f.long {
+			quick = append(quick, f.name)
+		}
 	}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := fs.String("only", strings.Join(names, ","), "figures to measure")
+	only := fs.String("only", strings.Join(quick, ","), "figures to measure; there are "+strings.Join(names, ", "))
 	report := fs.Bool("report", false, "exit 0 even if a bar is missed")
 	base := fs.String("dir", "", "where the temporary directory is made (default: the system's)")
 	limit := fs.Duration("limit", 20*time.Minute, "give up after so long")
 	fs.IntVar(&b.runs, "runs", 3, "times each figure is measured")
 	fs.IntVar(&b.files, "files", 100_000, "files to index")
-	fs.IntVar(&b.entries, "entries", 1_000_000, "entries to search")
+	fs.IntVar(&b.entries, "entries", 1_000_000, "entries to search, and to move")
 	fs.IntVar(&b.searches, "searches", 40, "searches per run")
 	fs.IntVar(&b.samples, "samples", 200, "changes per run of the latency figure")
 	fs.IntVar(&b.edits, "edits", 10_000, "tag edits per device of the tags figure")

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/ristretto/v2/z"
+	"github.com/klauspost/compress/zstd"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"peerdex/feed"
+	"peerdex/hlc"
+	"peerdex/record"
+	"peerdex/store"
+)
+
+// pipeProtocol is spoken between two ends of the raw pipe only.
+const pipeProtocol = "/peerdex/bench/pipe/1"
+
+// pipe measures the limit of every join: the rows of a store, all families as they lie there, read by Badger's
+// own stream, compressed, sent over one libp2p stream, and written by Badger's stream writer. Nothing is verified.
+func (b *bench) pipe(ctx context.Context) error {
+	donor, err := b.donor()
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var runs []moved
+	for i := range b.runs {
+		note("pipe: run %d of %d", i+1, b.runs)
+		dir, err := b.fresh("pipe-")
+		if err != nil {
+			return err
+		}
+		m, err := move(ctx, func(listen string) *exec.Cmd {
+			return exec.CommandContext(ctx, self, pipeEnd, "hold", donor, listen)
+		}, func(words []string) *exec.Cmd {
+			return exec.CommandContext(ctx, self, pipeEnd, "join", dir, words[0])
+		}, 1)
+		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+			return err
+		}
+		runs = append(runs, m)
+	}
+	b.table.add(figure{what: fmt.Sprintf("raw pipe of all rows of %d entries: Badger read, zstd, one libp2p stream, stream writer, no verification; all of it on disk", b.entries), unit: "s", got: column(runs, func(m moved) float64 { return m.marks[0] })})
+	b.table.addMoved(runs)
+	return nil
+}
+
+// donor makes a store that holds one location of another device and returns where its rows lie.
+func (b *bench) donor() (dir string, err error) {
+	root, err := b.fresh("donor-")
+	if err != nil {
+		return "", err
+	}
+	var keys [2]ed25519.PrivateKey
+	for i := range keys {
+		if _, keys[i], err = ed25519.GenerateKey(rand.Reader); err != nil {
+			return "", err
+		}
+	}
+	id := func(k ed25519.PrivateKey) record.DeviceID { return record.DeviceID(k.Public().(ed25519.PublicKey)) }
+	clock := hlc.NewClock(time.Now, hlc.At(time.Now()), func(hlc.Stamp) error { return nil })
+	s, err := store.Open(root, store.Config{
+		Device: id(keys[0]), Library: feed.LibraryID{1}, Boot: 1, Clock: clock.Now,
+		Sign: func(h feed.Head) feed.Head { return h.Sign(keys[0]) },
+	})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	entries := catalogue(b.entries, 1, true, &bytes.Buffer{})
+	head, err := headOf(s.Library(), feed.ID{Device: id(keys[1]), Location: record.LocationID{1}}, entries)
+	if err != nil {
+		return "", err
+	}
+	head = head.Sign(keys[1])
+	l, err := s.Load([]feed.Head{head}, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	if err := l.Add(head.Feed, entries); err != nil {
+		return "", err
+	}
+	if _, err := l.Install(nil, nil); err != nil {
+		return "", err
+	}
+	name, err := os.ReadFile(filepath.Join(root, "CURRENT"))
+	return filepath.Join(root, strings.TrimSpace(string(name))), err
+}
+
+// pipeEnd as the first argument makes the program one end of the raw pipe.
+const pipeEnd = "pipe-end"
+
+// runPipeEnd is `pipe-end hold DIR LISTEN` or `pipe-end join DIR ADDR`.
+func runPipeEnd(ctx context.Context, args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("%s: hold or join, which folder, and where?", pipeEnd)
+	}
+	if args[0] == "hold" {
+		return holdPipe(args[1], args[2])
+	}
+	return joinPipe(ctx, args[1], args[2])
+}
+
+// holdPipe sends the rows in dir to whoever asks.
+func holdPipe(dir, listen string) (err error) {
+	db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	h, err := libp2p.New(libp2p.ListenAddrStrings(listen), libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	h.SetStreamHandler(pipeProtocol, func(s network.Stream) {
+		if err := sendRows(db, s); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			_ = s.Reset() // the other end tells what that means
+			return
+		}
+		_ = s.Close() // likewise
+	})
+	fmt.Printf("%s/p2p/%s\n", listen, h.ID())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// sendRows writes the rows as Badger hands them out, each lot with its length before it.
+func sendRows(db *badger.DB, to io.Writer) error {
+	w, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return err
+	}
+	st := db.NewStream()
+	st.SendDoneMarkers(true)
+	st.Send = func(buf *z.Buffer) error {
+		rows := buf.Bytes()
+		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(rows)))); err != nil {
+			return err
+		}
+		_, err := w.Write(rows)
+		return err
+	}
+	if err := st.Orchestrate(context.Background()); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	return w.Close()
+}
+
+// joinPipe fills dir with the rows that address sends, and says so when they are on disk.
+func joinPipe(ctx context.Context, dir, address string) (err error) {
+	donor, err := peer.AddrInfoFromString(address)
+	if err != nil {
+		return err
+	}
+	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if err := h.Connect(ctx, *donor); err != nil {
+		return err
+	}
+	s, err := h.NewStream(ctx, donor.ID, pipeProtocol)
+	if err != nil {
+		return err
+	}
+	if err := s.CloseWrite(); err != nil { // also what makes the other end hear of the stream
+		return err
+	}
+	db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(receiveRows(db, s), db.Close()); err != nil {
+		return err
+	}
+	fmt.Println("on disk")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func receiveRows(db *badger.DB, from io.Reader) error {
+	r, err := zstd.NewReader(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	in := bufio.NewReaderSize(r, 1<<20)
+	sw := db.NewStreamWriter()
+	if err := sw.Prepare(); err != nil {
+		return err
+	}
+	var size [4]byte
+	for {
+		if _, err := io.ReadFull(in, size[:]); errors.Is(err, io.EOF) {
+			return sw.Flush()
+		} else if err != nil {
+			return err
+		}
+		rows := make([]byte, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(in, rows); err != nil {
+			return err
+		}
+		if err := sw.Write(z.NewBufferSlice(rows)); err != nil {
+			return err
+		}
+	}
+}
