@@ -26,6 +26,14 @@ type scripted struct {
 	Backend
 	find func(context.Context, func(node.Entry) error) (node.FindResult, error)
 	list func(node.ListQuery)
+
+	refused func(string) // nil: nobody listens
+}
+
+func (s scripted) Refused(route string, code node.Code) {
+	if s.refused != nil {
+		s.refused(route + " " + string(code))
+	}
 }
 
 func (s scripted) Status(context.Context) (node.Status, error) {
@@ -85,8 +93,13 @@ func serve(t *testing.T, s Server) (socket string, stop func()) {
 }
 
 func TestGuards(t *testing.T) {
-	c := &counted{}
-	socket, _ := serve(t, Server{Backend: scripted{}, Requests: c})
+	c, refused := &counted{}, &counted{}
+	note := func(what string) {
+		refused.mu.Lock()
+		defer refused.mu.Unlock()
+		refused.got = append(refused.got, what)
+	}
+	socket, _ := serve(t, Server{Backend: scripted{refused: note}, Requests: c})
 	client := NewClient(socket)
 	defer client.Close()
 	for _, x := range []struct {
@@ -136,7 +149,12 @@ func TestGuards(t *testing.T) {
 	if len(c.got) != 14 || c.got[0] != "GET /v1/status 200" || c.got[9] != "/ 404" {
 		t.Errorf("counted %q", c.got)
 	}
-	for _, route := range c.got {
+	refused.mu.Lock()
+	defer refused.mu.Unlock()
+	if len(refused.got) != 13 || refused.got[0] != "GET /v1/status not_allowed" || refused.got[12] != "GET /v1/find usage" {
+		t.Errorf("refused %q", refused.got)
+	}
+	for _, route := range append(c.got, refused.got...) {
 		if strings.Contains(route, "mia") {
 			t.Errorf("a path became a label: %s", route)
 		}
@@ -224,8 +242,13 @@ func TestStream(t *testing.T) {
 		}
 		return node.FindResult{}, &node.Problem{Code: node.CodeIntegrity, Message: "broken"}
 	}
+	refused := make(chan string, 1)
+	s.refused = func(what string) { refused <- what }
 	if _, err := c.Find(t.Context(), node.FindQuery{Text: "x"}, func(node.Entry) error { return nil }); AsProblem(err).Code != node.CodeIntegrity {
 		t.Errorf("a late error: %v", err)
+	}
+	if what := <-refused; what != "GET /v1/find integrity" {
+		t.Errorf("noted as %q", what)
 	}
 }
 

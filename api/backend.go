@@ -68,6 +68,9 @@ type Backend interface {
 	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried.
 	SyncNow(ctx context.Context, device string) (node.NowView, error)
 
+	// Refused notes that a request, named by its route, was answered with a problem.
+	Refused(route string, code node.Code)
+
 	// Metrics returns every number as of now; the API filters.
 	Metrics(ctx context.Context) (metrics.Snapshot, error)
 	// Events is eventlog.Log.Query.

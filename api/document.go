@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
+	"peerdex/eventlog"
 	"peerdex/node"
 )
 
@@ -88,29 +86,7 @@ func document(schema, kind string, v any) ([]byte, error) {
 		return out, nil
 	}
 	out[len(out)-1] = ','
-	return Visible(append(out, body[1:]...)), nil
-}
-
-// Visible writes the characters of JSON text that would act on a terminal (C1 controls, the direction of text,
-// what is not assigned) as \uXXXX, which means the same.
-func Visible(doc []byte) []byte {
-	acts := func(r rune) bool { return r == 0x7f || r > unicode.MaxASCII && !unicode.IsGraphic(r) }
-	if bytes.IndexFunc(doc, acts) < 0 {
-		return doc
-	}
-	out := make([]byte, 0, len(doc)+64)
-	for _, r := range string(doc) {
-		switch {
-		case !acts(r):
-			out = utf8.AppendRune(out, r)
-		case r > 0xffff:
-			hi, lo := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-	}
-	return out
+	return eventlog.VisibleJSON(append(out, body[1:]...)), nil
 }
 
 // withoutNil returns v with empty lists in place of nil ones, because an empty list is [] and never null.

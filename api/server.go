@@ -101,9 +101,14 @@ func (s Server) count(mux *http.ServeMux) http.Handler {
 		begin := time.Now()
 		_, pattern := mux.Handler(r)
 		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
-		if s.Requests != nil {
-			defer func() { s.Requests.HTTPRequest(pattern, rec.code, time.Since(begin)) }()
-		}
+		defer func() {
+			if s.Requests != nil {
+				s.Requests.HTTPRequest(pattern, rec.code, time.Since(begin))
+			}
+			if rec.refused != "" {
+				s.Backend.Refused(pattern, rec.refused)
+			}
+		}()
 		rec.Header().Set("Cache-Control", "no-store")
 		rec.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := guard(r); err != nil {
@@ -132,12 +137,13 @@ func guard(r *http.Request) error {
 	return nil
 }
 
-// recorder remembers the status for the metrics, and that an answer has begun: what fails after that, as
-// when the client has gone, cannot change the status any more.
+// recorder remembers the status for the metrics, the code of a problem that was answered, and that an answer
+// has begun: what fails after that, as when the client has gone, cannot change the status any more.
 type recorder struct {
 	http.ResponseWriter
-	code  int
-	begun bool
+	code    int
+	refused node.Code
+	begun   bool
 }
 
 func (r *recorder) WriteHeader(code int) {
@@ -151,6 +157,13 @@ func (r *recorder) WriteHeader(code int) {
 func (r *recorder) Write(b []byte) (int, error) {
 	r.begun = true
 	return r.ResponseWriter.Write(b)
+}
+
+// refuse remembers p as the answer to the request that w belongs to. What was broken off is not refused.
+func refuse(w http.ResponseWriter, p *node.Problem) {
+	if r, ok := w.(*recorder); ok && p.Code != node.CodeInterrupted {
+		r.refused = p.Code
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -193,6 +206,7 @@ func writeDocument(w http.ResponseWriter, schema string, v any) error {
 
 func writeError(w http.ResponseWriter, err error) {
 	p := AsProblem(err)
+	refuse(w, p)
 	b, err := Document(SchemaError, ErrorDocument{p})
 	if err != nil { // details that do not marshal
 		b, _ = Document(SchemaError, ErrorDocument{&node.Problem{Code: node.CodeInternal, Message: err.Error()}})
@@ -297,7 +311,9 @@ func (s *stream) end(v any, err error) error {
 	if !begun {
 		return err
 	}
-	return s.send(typeError, ErrorDocument{AsProblem(err)}, true)
+	p := AsProblem(err)
+	refuse(s.w, p)
+	return s.send(typeError, ErrorDocument{p}, true)
 }
 
 // Types of the lines of a stream. A stream without a last line of typeResult or typeError was cut.

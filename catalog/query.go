@@ -44,7 +44,8 @@ func within(path, folder string) ([]string, bool) {
 }
 
 // Resolve returns what lies at a path on a device: an absolute path, or the name of a location with
-// names below it. It returns ErrNotFound for a path that is in no location, or not in its catalogue.
+// names below it. It returns ErrNotFound for a path that is in no location, or that its location does not list: the
+// item then tells that location.
 func (c *Catalog) Resolve(device record.DeviceID, path string) (Item, error) {
 	all, err := c.Locations()
 	if err != nil {
@@ -89,7 +90,7 @@ func (c *Catalog) descend(l Location, path string, names []string) (Item, error)
 			return Item{}, err
 		}
 		if !ok {
-			return Item{}, fmt.Errorf("%q: %w", path, ErrNotFound)
+			return Item{Location: l}, fmt.Errorf("%q: %w", path, ErrNotFound)
 		}
 		item.File, item.Path = f, under(item.Path, name)
 	}

@@ -1,9 +1,11 @@
 package eventlog
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -45,6 +47,28 @@ func Printable(text string) string {
 // (bidirectional and zero-width ones among them), surrogate and private characters. The replacement
 // character is left out too: it cannot be told here from a byte that is no UTF-8.
 func plain(r rune) bool { return unicode.IsPrint(r) && r != utf8.RuneError }
+
+// VisibleJSON writes the characters of JSON text that would act on a terminal (C1 controls, the direction of text,
+// what is not assigned) as \uXXXX, which means the same.
+func VisibleJSON(doc []byte) []byte {
+	acts := func(r rune) bool { return r == 0x7f || r > unicode.MaxASCII && !unicode.IsGraphic(r) }
+	if bytes.IndexFunc(doc, acts) < 0 {
+		return doc
+	}
+	out := make([]byte, 0, len(doc)+64)
+	for _, r := range string(doc) {
+		switch {
+		case !acts(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
+}
 
 // markdownCell makes text one cell of a table.
 func markdownCell(text string) string {

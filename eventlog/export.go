@@ -173,11 +173,14 @@ func sqlRow(e Event, o ExportOptions) string {
 	}
 	return fmt.Sprintf("INSERT OR IGNORE INTO sync_event_log VALUES(%s,%d,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s);\n",
 		sqlText(e.DeviceID, false), e.Seq, sqlText(e.Timestamp.UTC().Format(timeLayout), false), sqlText(e.HLC.String(), false),
-		sqlText(e.BootID, false), sqlText(name, true), sqlText(string(e.Type), false), sqlText(string(e.Category), false),
-		sqlText(string(e.Severity), false), sqlText(e.Summary, false), sqlText(string(e.Details), true),
+		sqlText(e.BootID, false), sqlText(Printable(name), true), sqlText(string(e.Type), false), sqlText(string(e.Category), false),
+		sqlText(string(e.Severity), false), sqlText(Printable(e.Summary), false), sqlText(details(e), true),
 		sqlText(session(e), true), sqlText(e.CausedBy, true), sqlText(e.PeerDeviceID, true),
 		sqlText(strings.Join(e.ModelTypes, ","), true), number(e.RecordCount, "NULL"), number(e.DurationMS, "NULL"))
 }
+
+// details is JSON that does nothing to a terminal.
+func details(e Event) string { return string(VisibleJSON(e.Details)) }
 
 func session(e Event) string {
 	if e.CorrelationID.IsZero() {
@@ -200,8 +203,8 @@ var csvHeader = []string{
 
 func csvFields(e Event, o ExportOptions) []string {
 	return []string{
-		e.DeviceID, o.name(e.DeviceID), strconv.FormatUint(e.Seq, 10), e.Timestamp.UTC().Format(timeLayout), e.HLC.String(),
-		e.BootID, string(e.Type), string(e.Category), string(e.Severity), e.Summary, string(e.Details),
+		e.DeviceID, Printable(o.name(e.DeviceID)), strconv.FormatUint(e.Seq, 10), e.Timestamp.UTC().Format(timeLayout), e.HLC.String(),
+		e.BootID, string(e.Type), string(e.Category), string(e.Severity), Printable(e.Summary), details(e),
 		session(e), e.CausedBy, e.PeerDeviceID, strings.Join(e.ModelTypes, ","), number(e.RecordCount, ""), number(e.DurationMS, ""),
 	}
 }

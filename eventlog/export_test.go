@@ -244,7 +244,7 @@ func checkSQL(t interface{ Fatalf(string, ...any) }, text string, events []Event
 			t.Fatalf("%d values, then %q", len(values), body)
 		}
 		summary := strings.ReplaceAll(strings.Trim(values[9][1:len(values[9])-1], ""), "''", "'")
-		if want := strings.ReplaceAll(e.Summary, "\x00", ""); summary != want {
+		if want := Printable(e.Summary); summary != want {
 			t.Fatalf("summary %q, want %q", summary, want)
 		}
 	}
@@ -340,6 +340,24 @@ func TestPrintable(t *testing.T) {
 	} {
 		if got := Printable(in); got != want {
 			t.Errorf("%q is %s, want %s", in, got, want)
+		}
+	}
+}
+
+// What VisibleJSON changes means the same.
+func TestVisibleJSON(t *testing.T) {
+	for _, text := range append(slices.Clone(hostile), "\U000e0001\u009b\x7f", "plain é") {
+		in, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := VisibleJSON(in)
+		var back, want string
+		if json.Unmarshal(out, &back) != nil || json.Unmarshal(in, &want) != nil || back != want {
+			t.Errorf("%q became %q", in, out)
+		}
+		if bytes.ContainsFunc(out, func(r rune) bool { return unicode.Is(unicode.C, r) || r == 0x7f }) {
+			t.Errorf("%q still acts on a terminal", out)
 		}
 	}
 }

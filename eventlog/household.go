@@ -101,6 +101,13 @@ type AuthFailed struct {
 	Repeats
 }
 
+// RequestRefused: what a person or a program asked of this device was refused, and nothing has changed.
+type RequestRefused struct {
+	Request string `json:"request"` // the route, as in "POST /v1/tags": never a name or a path
+	Code    string `json:"code"`    // as in the answer
+	Repeats
+}
+
 // DiskLow: too little free space; nothing is written until there is more.
 type DiskLow struct {
 	FreeBytes int64 `json:"free_bytes"`
@@ -138,6 +145,7 @@ func (DeviceInvited) Type() Type     { return "device_invited" }
 func (DeviceJoined) Type() Type      { return "device_joined" }
 func (DeviceJoinRefused) Type() Type { return "device_join_refused" }
 func (AuthFailed) Type() Type        { return "auth_failed" }
+func (RequestRefused) Type() Type    { return "request_refused" }
 func (DiskLow) Type() Type           { return "disk_low" }
 func (EventsDropped) Type() Type     { return "events_dropped" }
 func (EventsPruned) Type() Type      { return "events_pruned" }
@@ -182,6 +190,10 @@ func (d AuthFailed) Summary() string {
 	return fmt.Sprintf("%s, address %s%s", d.Reason, d.AddressClass, d.Repeats)
 }
 
+func (d RequestRefused) Summary() string {
+	return fmt.Sprintf("%s: %s%s", d.Request, d.Code, d.Repeats)
+}
+
 func (d DiskLow) Summary() string {
 	return fmt.Sprintf("%s free, %s needed", size(d.FreeBytes), size(d.NeedBytes))
 }
@@ -196,6 +208,7 @@ func (d EventsPruned) Summary() string {
 
 func (d DeviceJoinRefused) repeatKey() string { return d.Reason + " " + d.AddressClass }
 func (d AuthFailed) repeatKey() string        { return d.Reason + " " + d.AddressClass }
+func (d RequestRefused) repeatKey() string    { return d.Request + " " + d.Code }
 
 func (d DeviceJoinRefused) repeat(_ Detail, r Repeats) Detail {
 	d.Repeats = r
@@ -203,6 +216,11 @@ func (d DeviceJoinRefused) repeat(_ Detail, r Repeats) Detail {
 }
 
 func (d AuthFailed) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}
+
+func (d RequestRefused) repeat(_ Detail, r Repeats) Detail {
 	d.Repeats = r
 	return d
 }

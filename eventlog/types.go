@@ -119,6 +119,7 @@ var declared = []Type{
 	declare[DeviceJoinRefused](Security, Warning, time.Minute),
 	declare[AuthFailed](Security, Warning, time.Minute),
 
+	declare[RequestRefused](System, Info, 30*time.Second),
 	declare[DiskLow](System, Warning, 0),
 	declare[EventsDropped](System, Warning, 0),
 	declare[EventsPruned](System, Debug, 0),

@@ -166,6 +166,17 @@ func TestFindAndWhere(t *testing.T) {
 	if !strings.Contains(away.stdout, inB("lake.jpg")) || !strings.Contains(away.stdout, "beta (as of ") || !strings.Contains(away.stderr, "beta ") {
 		t.Errorf("of a device that is away: %+v", away)
 	}
+	var places node.Whereabouts
+	a.ask(&places, "where", "beta:"+inB("lake.jpg"))
+	devices, err := a.client.Devices(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices { // what is away is as fresh as the last that was heard of it
+		if d.Name == "beta" && (d.Seen.IsZero() || !places.Places[0].AsOf.Equal(d.Seen) || !d.AsOf.Equal(d.Seen)) {
+			t.Errorf("a place as of %v, the device as of %v, seen %v", places.Places[0].AsOf, d.AsOf, d.Seen)
+		}
+	}
 	a.kill()
 	a.start("")
 	if got, want := a.found("beach"), 4; len(got) != want {

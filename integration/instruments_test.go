@@ -279,6 +279,8 @@ func TestEveryInstrument(t *testing.T) {
 	w.until(t, "watch_degraded")
 	w.until(t, "watch_recovered")
 
+	a.wantProblem(t, 5, node.CodeUnknownLocation, "locations", "remove", "nowhere")
+
 	// a pause, and what is missed meanwhile
 	b.ask(&node.PauseView{}, "sync", "pause")
 	write(t, filepath.Join(dir, "missed"), "x")

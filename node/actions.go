@@ -12,6 +12,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"peerdex/catalog"
+	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/metrics"
 	"peerdex/protocol"
@@ -442,4 +443,9 @@ func (n *Node) tried(target *record.DeviceID, t time.Time) bool {
 		return false
 	}
 	return true
+}
+
+// Refused notes that a request of a person or a program was answered with a problem.
+func (n *Node) Refused(route string, code Code) {
+	n.events.Add(eventlog.RequestRefused{Request: route, Code: string(code)})
 }

@@ -170,10 +170,20 @@ func (n *Node) itemAt(p PathRef, resolve func(record.DeviceID, string) (catalog.
 	}
 	it, err := resolve(d, p.Path)
 	if errors.Is(err, catalog.ErrNotFound) {
-		return it, &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is catalogued at %q", p.Path),
-			Cause: "no location of the device holds that path", Try: "peer locations"}
+		return it, notListed(p.Path, it.Location)
 	}
 	return it, err
+}
+
+// notListed says why a path leads to nothing: it is in no location, or not listed by the one it is in.
+func notListed(path string, l catalog.Location) error {
+	p := &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is catalogued at %q", path),
+		Cause: "no location of the device holds that path", Try: "peer locations"}
+	if !l.ID.IsZero() {
+		p.Cause = fmt.Sprintf("location %q is indexed, and lists nothing there: it is not on the disk, is ignored, or was not looked at yet", l.Name)
+		p.Try = "peer locations show " + l.Name
+	}
+	return p
 }
 
 // targetOf returns what of an item is edited: the entry, or its content. A file of this device whose content is

@@ -9,6 +9,7 @@ import (
 	corepeer "github.com/libp2p/go-libp2p/core/peer"
 
 	"peerdex/catalog"
+	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
 )
@@ -68,10 +69,22 @@ func (n *Node) asOf(l catalog.Location) time.Time {
 	if l.Owner == n.self {
 		return time.Now()
 	}
-	if st, ok := n.store.State(l.Feed()); ok && st.Settled != nil && !st.Settled.IsGenesis() {
-		return st.Settled.Stamp.Time()
+	st, _ := n.store.State(l.Feed())
+	return n.knownAt(st)
+}
+
+// knownAt returns when what is held of another device's feed was known to be all there is: when its owner was
+// last heard, if nobody has told of a newer head, else when the head held was signed. Zero: never. n.mu is
+// held.
+func (n *Node) knownAt(st feed.State) time.Time {
+	if st.Settled == nil || st.Settled.IsGenesis() {
+		return time.Time{}
 	}
-	return time.Time{}
+	at := st.Settled.Stamp.Time()
+	if p := n.peers[st.Feed.Device]; p != nil && st.Best.Compare(*st.Settled) <= 0 && p.seen.After(at) {
+		at = p.seen
+	}
+	return at
 }
 
 // entry makes the view of one entry; n.mu is held.

@@ -156,8 +156,8 @@ func (n *Node) Devices(context.Context) ([]DeviceView, error) {
 			}
 			counts := n.store.Counts(id)
 			v.Files, v.Dirs, v.Bytes = v.Files+counts.Files, v.Dirs+counts.Dirs, v.Bytes+counts.Bytes
-			if st.Settled != nil && st.Settled.Stamp.Time().After(v.AsOf) && !st.Settled.IsGenesis() {
-				v.AsOf = st.Settled.Stamp.Time()
+			if at := n.knownAt(st); at.After(v.AsOf) {
+				v.AsOf = at
 			}
 		}
 		if v.Self {
@@ -292,13 +292,11 @@ func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 		ID: l.ID.String(), Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Self: l.Owner == n.self,
 		Name: l.Name, Path: l.Path, Files: counts.Files, Dirs: counts.Dirs, Bytes: counts.Bytes, Online: n.online(l.Owner),
 	}
-	if st, ok := n.store.State(l.Feed()); ok && st.Settled != nil && !st.Settled.IsGenesis() {
-		v.AsOf = st.Settled.Stamp.Time()
-	}
+	v.AsOf = n.asOf(l)
 	if !v.Self {
 		return v
 	}
-	v.AsOf, v.Ignore = time.Now(), l.Ignore
+	v.Ignore = l.Ignore
 	v.Hash, v.Unhashed = string(l.Hash), uint64(s.Unhashed)
 	v.State, v.Cause = stateOfPhase(s.Phase), s.Reason
 	v.Ignored, v.Unreadable = uint64(s.Last.Ignored), uint64(s.Unreadable)

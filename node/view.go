@@ -84,7 +84,7 @@ type DeviceView struct {
 	Files       uint64          `json:"files"`
 	Dirs        uint64          `json:"dirs"`
 	Bytes       uint64          `json:"bytes"`
-	AsOf        time.Time       `json:"as_of,omitzero"`     // stamp of the newest head held of its feeds
+	AsOf        time.Time       `json:"as_of,omitzero"`     // when what is held of it was last known to be all there is
 	Paused      bool            `json:"paused,omitempty"`   // sync with it is paused here
 	Failures    int             `json:"failures,omitempty"` // consecutive failed attempts to connect
 	LastError   string          `json:"last_error,omitempty"`
@@ -103,7 +103,7 @@ type LocationView struct {
 	Dirs       uint64           `json:"dirs"`
 	Bytes      uint64           `json:"bytes"`
 	Online     bool             `json:"online"`                       // the device is connected, or this one
-	AsOf       time.Time        `json:"as_of,omitzero"`               // stamp of the head the figures come from
+	AsOf       time.Time        `json:"as_of,omitzero"`               // when they were last known to be true
 	State      string           `json:"state,omitempty"`              // "waiting", "scanning", "watching", "polling" or "gone"
 	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
 	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
@@ -154,7 +154,7 @@ type Entry struct {
 	DeviceName string    `json:"device_name"`
 	Gone       string    `json:"device_gone,omitempty"` // how its device is out: revoked or left
 	Online     bool      `json:"online"`
-	AsOf       time.Time `json:"as_of,omitzero"` // stamp of the head it was read from
+	AsOf       time.Time `json:"as_of,omitzero"` // when it was last known to be true
 	Location   string    `json:"location"`       // hex of record.LocationID
 	ID         string    `json:"id"`             // hex of record.EntryID
 	Kind       string    `json:"kind"`           // record.Kind's word

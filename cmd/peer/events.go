@@ -213,10 +213,10 @@ func (a *app) export(ctx context.Context, c *api.Client, f eventFlags, format ev
 	return nil
 }
 
-// asText keeps JSON from acting on a terminal.
+// asText keeps JSON from acting on a terminal; the other formats do by themselves.
 func asText(format eventlog.Format, b []byte) []byte {
 	if format == eventlog.JSON || format == eventlog.NDJSON {
-		return api.Visible(b)
+		return eventlog.VisibleJSON(b)
 	}
 	return b
 }
@@ -310,7 +310,7 @@ func (a *app) follow(ctx context.Context, c *api.Client, f eventFlags, format ev
 		if _, err := eventlog.Export(&b, format, each([]eventlog.Event{e}), options); err != nil {
 			return err
 		}
-		return a.write(b.Bytes())
+		return a.write(asText(format, b.Bytes()))
 	})
 	return err
 }

@@ -325,6 +325,8 @@ func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.Snaps
 	return node.SnapshotView{File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
 }
 
+func (f *fake) Refused(string, node.Code) {}
+
 func (f *fake) Stop(context.Context) (node.StopResult, error) {
 	if err := f.did("stop"); err != nil {
 		return node.StopResult{}, err

@@ -58,6 +58,9 @@ func (a *app) findCmd() *cobra.Command {
 			if _, ok := node.Sorts[q.Sort]; !ok {
 				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts(), ", "), "--sort name")
 			}
+			if nuls && a.json {
+				return usage("-0 and --json exclude each other", "one prints bare paths, the other one document", "peer find --json QUERY")
+			}
 			if quiet {
 				q.Limit, q.Sort = 1, "none"
 			}
