@@ -204,6 +204,9 @@ func TestPrint0(t *testing.T) {
 	if code != 0 || out != want || stderr != "" {
 		t.Errorf("exit %d, stderr %q, stdout %q, want %q", code, stderr, out, want)
 	}
+	if code, out, stderr := b.run("find", "-0", "--json", "beach"); code != 2 || out != "" || !strings.Contains(stderr, "exclude each other") {
+		t.Errorf("-0 --json: exit %d, stdout %q, stderr %q", code, out, stderr)
+	}
 }
 
 // A name that is no UTF-8 can be had back from --json.
