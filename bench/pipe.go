@@ -13,10 +13,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/ristretto/v2/z"
 	"github.com/klauspost/compress/zstd"
 	"github.com/libp2p/go-libp2p"
@@ -32,8 +34,8 @@ import (
 // pipeProtocol is spoken between two ends of the raw pipe only.
 const pipeProtocol = "/peerdex/bench/pipe/1"
 
-// pipe measures the limit of every join: the rows of a store, all families as they lie there, read by Badger's
-// own stream, compressed, sent over one libp2p stream, and written by Badger's stream writer. Nothing is verified.
+// pipe measures the limit of every join: the rows of a store, all families as they lie there, read in their order,
+// compressed, sent over one libp2p stream, and written by Badger's stream writer. Nothing is verified.
 func (b *bench) pipe(ctx context.Context) error {
 	donor, err := b.donor()
 	if err != nil {
@@ -147,26 +149,54 @@ func holdPipe(dir, listen string) (err error) {
 	return err
 }
 
-// sendRows writes the rows as Badger hands them out, each lot with its length before it.
-func sendRows(db *badger.DB, to io.Writer) error {
+// pipeLot is how many bytes of rows are handed on at a time.
+const pipeLot = 1 << 20
+
+// sendRows writes the rows in their order, each family a stream of Badger's, each lot with its length before it.
+func sendRows(db *badger.DB, to io.Writer) (err error) {
 	w, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
 	if err != nil {
 		return err
 	}
-	st := db.NewStream()
-	st.SendDoneMarkers(true)
-	st.Send = func(buf *z.Buffer) error {
-		rows := buf.Bytes()
-		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(rows)))); err != nil {
+	rows := z.NewBuffer(2*pipeLot, "pipe")
+	defer func() { err = errors.Join(err, rows.Release()) }()
+	lot := func() error {
+		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(rows.LenNoPadding()))); err != nil {
 			return err
 		}
-		_, err := w.Write(rows)
+		_, err := w.Write(rows.Bytes())
+		rows.Reset()
 		return err
 	}
-	if err := st.Orchestrate(context.Background()); err != nil {
-		return errors.Join(err, w.Close())
+	tx := db.NewTransaction(false)
+	defer tx.Discard()
+	opt := badger.DefaultIteratorOptions
+	opt.PrefetchValues = false // they lie beside the keys
+	it := tx.NewIterator(opt)
+	defer it.Close()
+	var row pb.KV
+	for it.Rewind(); it.Valid(); it.Next() {
+		key := it.Item().Key()
+		family := uint32(key[0])
+		if row.StreamId != 0 && row.StreamId != family {
+			badger.KVToBuffer(&pb.KV{StreamId: row.StreamId, StreamDone: true}, rows)
+		}
+		err := it.Item().Value(func(value []byte) error {
+			row.Key, row.Value, row.Version, row.StreamId = key, value, 1, family
+			badger.KVToBuffer(&row, rows)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if rows.LenNoPadding() < pipeLot {
+			continue
+		}
+		if err := lot(); err != nil {
+			return err
+		}
 	}
-	return w.Close()
+	return errors.Join(lot(), w.Close())
 }
 
 // joinPipe fills dir with the rows that address sends, and says so when they are on disk.
@@ -213,14 +243,18 @@ func receiveRows(db *badger.DB, from io.Reader) error {
 	if err := sw.Prepare(); err != nil {
 		return err
 	}
-	var size [4]byte
+	var (
+		size [4]byte
+		rows []byte
+	)
 	for {
 		if _, err := io.ReadFull(in, size[:]); errors.Is(err, io.EOF) {
 			return sw.Flush()
 		} else if err != nil {
 			return err
 		}
-		rows := make([]byte, binary.BigEndian.Uint32(size[:]))
+		n := int(binary.BigEndian.Uint32(size[:]))
+		rows = slices.Grow(rows[:0], n)[:n]
 		if _, err := io.ReadFull(in, rows); err != nil {
 			return err
 		}
