@@ -217,7 +217,7 @@ func (m *Marks) put(r record.Register) {
 		m.contents[h] = m.contents[h].with(tag, note)
 		return
 	}
-	id, entry := splitEntryID(r.Entity.ID)
+	id, entry := entryOf(r.Entity)
 	at := m.entries[id]
 	if at == nil {
 		at = map[record.EntryID]mark{}
@@ -237,11 +237,10 @@ func (k mark) with(tag int, note string) mark {
 	return k
 }
 
-// splitEntryID takes the id of an EntryEntity apart.
-func splitEntryID(id string) (at feed.ID, e record.EntryID) {
-	rest := id[copy(at.Device[:], id):]
-	copy(e[:], rest[copy(at.Location[:], rest):])
-	return at, e
+// entryOf returns the entry that an EntryEntity is, and its location's feed.
+func entryOf(e record.Entity) (feed.ID, record.EntryID) {
+	owner, l, entry := e.Entry()
+	return feed.ID{Device: owner, Location: l}, entry
 }
 
 // tagOf returns the tag that a field of an entry or content is about.
@@ -366,7 +365,7 @@ func (m *Marks) Of(e record.Entity) (tags []Tag, note string) {
 	if e.Kind == record.ContentEntity {
 		k = m.contents[record.Hash([]byte(e.ID))]
 	} else {
-		at, entry := splitEntryID(e.ID)
+		at, entry := entryOf(e)
 		k = m.entries[at][entry]
 	}
 	for _, i := range k.tags {

@@ -1,10 +1,13 @@
 package eventlog
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 )
@@ -54,22 +57,43 @@ type StrategySelected struct {
 	Why        string `json:"why"`
 }
 
-// ConflictResolved: two devices had written one field, neither having seen the other's. What they wrote is
-// not told here.
+// ConflictResolved: two devices had written one field, or one of them had made an end of the tag that the other
+// renamed or merged, neither having seen the other's. The text that lost is shown nowhere but here.
 type ConflictResolved struct {
-	Model  string  `json:"model"`
-	Entity string  `json:"entity"` // kind and id
-	Field  string  `json:"field"`
-	Rule   string  `json:"rule"` // hlc: the later stamp wins; tiebreak: equal stamps, author and value decide
-	Winner Written `json:"winner"`
-	Loser  Written `json:"loser"`
-	More   int64   `json:"more"` // conflicts found with this one that have no event of their own
+	Model    string  `json:"model"`
+	Entity   string  `json:"entity"`             // kind and id
+	Device   string  `json:"device,omitempty"`   // of an entry: short id of the device it is on
+	Location string  `json:"location,omitempty"` // of an entry: id
+	Entry    string  `json:"entry,omitempty"`    // id, as `peer info` and `peer where` take it
+	Hash     string  `json:"hash,omitempty"`     // of a content, as `peer where` takes it
+	Tag      string  `json:"tag,omitempty"`      // id of a tag, as `peer tag` takes it
+	Field    string  `json:"field"`              // of what lost
+	Rule     string  `json:"rule"`               // hlc: the later stamp wins; tiebreak: equal stamps, author and value decide; delete, merge: the tag is gone, or one with another
+	Winner   Written `json:"winner"`
+	Loser    Written `json:"loser"`
+	More     int64   `json:"more"` // conflicts found with this one that have no event of their own
 }
 
-// Written says who wrote a value, and when.
+// Written says who wrote a value, when, and what, where it is text: a note, or the name of a tag.
 type Written struct {
-	Device string `json:"device"` // short id
-	Stamp  string `json:"stamp"`  // hybrid time
+	Device   string `json:"device"` // short id
+	Stamp    string `json:"stamp"`  // hybrid time
+	Value    string `json:"value,omitempty"`
+	ValueB64 string `json:"value_b64,omitempty"` // instead, where JSON would not carry the bytes, or make them many
+}
+
+// maxValue is how much of a text is kept, in bytes: two fit into the details of an event.
+const maxValue = 4 << 10
+
+// Saying returns w with what was written.
+func (w Written) Saying(text []byte) Written {
+	text = text[:min(len(text), maxValue)]
+	if quoted, err := json.Marshal(string(text)); err == nil && utf8.Valid(text) && len(quoted) <= base64.StdEncoding.EncodedLen(maxValue) {
+		w.Value = string(text)
+	} else {
+		w.ValueB64 = base64.StdEncoding.EncodeToString(text)
+	}
+	return w
 }
 
 func (BatchIngestion) Type() Type          { return "batch_ingestion" }
@@ -92,7 +116,11 @@ func (d ConflictResolved) Summary() string {
 	if d.More > 0 {
 		more = ", and " + plural(d.More, "conflict") + " like it"
 	}
-	return fmt.Sprintf("%s of %s: %s wins over %s by %s%s", d.Field, d.Entity, d.Winner.Device, d.Loser.Device, d.Rule, more)
+	entity := d.Entity
+	if d.Entry != "" { // the part of it that finds the file
+		entity = "entry " + d.Entry
+	}
+	return fmt.Sprintf("%s of %s: %s wins over %s by %s%s", d.Field, entity, d.Winner.Device, d.Loser.Device, d.Rule, more)
 }
 
 // Summary names the counts, largest first.

@@ -70,7 +70,7 @@ var declared = []Type{
 	declare[SnapshotExportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportFailed](DataFlow, Warning, 0),
-	declare[ConflictResolved](DataFlow, Debug, 0),
+	declare[ConflictResolved](DataFlow, Warning, 0),
 
 	declare[PeerConnected](Network, Info, 0),
 	declare[PeerDisconnected](Network, Info, 0),

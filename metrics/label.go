@@ -21,7 +21,7 @@ var (
 	directions       = [...]string{"in", "out"}
 	watermarks       = [...]string{"state", "shared"}
 	errorKinds       = [...]string{"network", "database", "apply", "validation", "protocol", "auth", "internal"} // else internal
-	resolutions      = [...]string{"hlc", "merge", "tiebreak", "manual"}
+	resolutions      = [...]string{"hlc", "tiebreak", "delete", "merge"}
 	connections      = [...]string{"disconnected", "connecting", "syncing", "connected"}                                                    // else disconnected; the index is the code
 	attemptResults   = [...]string{"success", "timeout", "refused", "unauthorized", "no_address", "rate_limited", "error"}                  // else error
 	joinResults      = [...]string{"joined", "invite_invalid", "invite_used", "invite_expired", "not_approved", "revoked", "busy", "other"} // else other

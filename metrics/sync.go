@@ -221,7 +221,7 @@ func (m *Metrics) Error(kind, id, message string, now time.Time) {
 	m.recent.add(ErrorEntry{Time: now, Kind: errorKinds[i], Device: label(id), Message: clip(message, maxText)}, KeptErrors)
 }
 
-// Conflict counts a conflict and how it was settled: hlc, merge, tiebreak or manual.
+// Conflict counts a conflict and how it was settled: hlc, tiebreak, delete or merge.
 func (m *Metrics) Conflict(resolution string) {
 	if m == nil {
 		return

@@ -304,7 +304,7 @@ func TestImplausibleClock(t *testing.T) {
 		all := a.logged(conflict.Type())
 		return len(all) == 1 && json.Unmarshal(all[0].Details, &conflict) == nil
 	})
-	if conflict.Winner.Device != b.self.Short() || conflict.Loser.Device != a.self.Short() || conflict.Model != "note" || conflict.Rule != ruleStamp {
+	if conflict.Winner.Device != b.self.Short() || conflict.Loser.Device != a.self.Short() || conflict.Model != "note" || conflict.Rule != "hlc" || conflict.Winner.Value != "from the future" || conflict.Loser.Value != "now" || conflict.Entry == "" {
 		t.Errorf("the conflict is %+v", conflict)
 	}
 	clocks[0].set(time.Hour)

@@ -115,6 +115,13 @@ func (e Entity) LocationID() (l LocationID, ok bool) {
 	return l, true
 }
 
+// Entry returns what an EntryEntity is made of.
+func (e Entity) Entry() (owner DeviceID, l LocationID, entry EntryID) {
+	rest := e.ID[copy(owner[:], e.ID):]
+	copy(entry[:], rest[copy(l[:], rest):])
+	return owner, l, entry
+}
+
 // KeyPrefix returns what the keys of all registers of e begin with.
 func (e Entity) KeyPrefix() []byte {
 	return append([]byte{byte(e.Kind), byte(len(e.ID))}, e.ID...)

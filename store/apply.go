@@ -220,7 +220,11 @@ func (t *tx) take(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	if err != nil {
 		return nil, err
 	}
-	res.Conflicts.look(reg, registerOf(r.state.Feed, old), others)
+	beside, err := t.beside(r.state.Feed, reg)
+	if err != nil {
+		return nil, err
+	}
+	res.Conflicts.look(reg, registerOf(r.state.Feed, old), others, beside)
 	outshone := slices.ContainsFunc(others, func(o record.Register) bool { return o.Compare(reg) > 0 })
 	if outshone {
 		res.Superseded++

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func TestConflictIsCounted(t *testing.T) {
 			if to == d {
 				order = []*device{b, a}
 			}
-			if res := take(t, to, order[0]); res.Conflicts.ByStamp+res.Conflicts.ByTie != 0 {
+			if res := take(t, to, order[0]); res.Conflicts.Total() != 0 {
 				t.Errorf("%s: a conflict with nothing: %+v", name, res.Conflicts)
 			}
 			wantConflict(t, name, take(t, to, order[1]).Conflicts, won, lost)
@@ -74,9 +75,9 @@ func TestConflictIsCounted(t *testing.T) {
 
 func wantConflict(t *testing.T, name string, c Conflicts, won, lost record.Register) {
 	t.Helper()
-	want := Conflicts{ByStamp: 1, Few: []Conflict{{won, lost}}}
+	want := Conflicts{By: [rules]int{ByStamp: 1}, Few: []Conflict{{won, lost}}}
 	if won.Stamp == lost.Stamp {
-		want.ByStamp, want.ByTie = 0, 1
+		want.By = [rules]int{ByTie: 1}
 	}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("%s: conflicts %+v, want %+v", name, c, want)
@@ -89,7 +90,7 @@ func TestNoConflict(t *testing.T) {
 	a, b, c, d := newDevice(t, 1), newDevice(t, 2), newDevice(t, 3), newDevice(t, 4)
 	none := func(what string, res Result) {
 		t.Helper()
-		if n := res.Conflicts.ByStamp + res.Conflicts.ByTie + len(res.Conflicts.Few); n != 0 {
+		if n := res.Conflicts.Total() + len(res.Conflicts.Few); n != 0 {
 			t.Errorf("%s is a conflict: %+v", what, res.Conflicts)
 		}
 	}
@@ -116,7 +117,7 @@ func TestNoConflict(t *testing.T) {
 	none("a copy of what is held", take(t, c, e))
 	none("a copy", take(t, f, e))
 	none("what was held as a copy", take(t, f, a))
-	if got := take(t, f, d).Conflicts; got.ByStamp != 1 {
+	if got := take(t, f, d).Conflicts; got.By[ByStamp] != 1 {
 		t.Errorf("a value and two copies of another are %+v", got)
 	}
 }
@@ -137,7 +138,7 @@ func TestConflictOfManyEdits(t *testing.T) {
 		found := 0
 		hear := func(d *device) {
 			res := take(t, c, d)
-			found += res.Conflicts.ByStamp + res.Conflicts.ByTie
+			found += res.Conflicts.Total()
 		}
 		for i := range rapid.IntRange(2, 12).Draw(rt, "steps") {
 			d := devices[rapid.IntRange(0, 1).Draw(rt, "who")]
@@ -332,4 +333,75 @@ func BenchmarkEdit(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "edits/s")
+}
+
+// One device makes an end of a tag that another renames, or merges, or merges one that another renames, neither
+// having heard: whoever comes to hold both counts it once, whichever came first. Who has heard makes no conflict.
+func TestConflictAboutATag(t *testing.T) {
+	tag := record.Tag(record.TagID{9})
+	field := func(name string, value ...byte) record.Register {
+		return record.Register{Entity: tag, Field: name, Value: value}
+	}
+	name, end, into := field(record.FieldName, 'n', 'e', 'w'), field(record.FieldExists, 0), field(record.FieldInto, make([]byte, 16)...)
+	for what, c := range map[string]struct {
+		won, lost record.Register
+		rule      Rule
+	}{
+		"deleted, renamed": {end, name, ByDelete}, "deleted, merged": {end, into, ByDelete}, "merged, renamed": {into, name, ByMerge},
+	} {
+		for _, lostFirst := range []bool{true, false} {
+			a, b, c1, d1, e := newDevice(t, 1), newDevice(t, 2), newDevice(t, 3), newDevice(t, 4), newDevice(t, 5)
+			edit := func(d *device, regs ...record.Register) Edited {
+				t.Helper()
+				out, err := d.Edit(regs)
+				if err != nil || len(out.Written) != len(regs) || out.Conflicts.Total() != 0 {
+					t.Fatalf("%s: %+v, %v", what, out, err)
+				}
+				return out
+			}
+			made := edit(a, field(record.FieldName, 'o', 'l', 'd'), field(record.FieldExists, 1))
+			take(t, b, a)
+			take(t, c1, a)
+			pair := []record.Register{c.won, c.lost}
+			if lostFirst {
+				slices.Reverse(pair)
+			}
+			first, second := edit(b, pair[0]).Written[0], edit(c1, pair[1]).Written[0]
+			won, lost := first, second
+			if lostFirst {
+				won, lost = second, first
+			}
+			if first.Prev != made.Written[1].Stamp {
+				t.Errorf("%s: what was seen of the tag is %v, not %v", what, first.Prev, made.Written[1].Stamp)
+			}
+			want := Conflicts{Few: []Conflict{{won, lost}}}
+			want.By[c.rule] = 1
+			for _, to := range []*device{d1, e} {
+				order := []*device{a, b, c1}
+				if to == e {
+					slices.Reverse(order)
+				}
+				var got Conflicts
+				for _, from := range order {
+					got.add(take(t, to, from).Conflicts)
+				}
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("%s: %+v, want %+v", what, got, want)
+				}
+			}
+			if got := take(t, c1, b).Conflicts; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: at an author %+v, want %+v", what, got, want)
+			}
+			if got := take(t, b, c1).Conflicts; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: at the other %+v, want %+v", what, got, want)
+			}
+			// again, by who has heard of all, and again by who goes on
+			edit(b, field(record.FieldName, 'x'))
+			for _, to := range []*device{c1, d1, e} {
+				if got := take(t, to, b).Conflicts; got.Total() != 0 {
+					t.Errorf("%s: who had heard makes a conflict: %+v", what, got)
+				}
+			}
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"peerdex/feed"
 	"peerdex/hlc"
@@ -33,7 +34,8 @@ func (s *Store) SetRegisters(regs ...record.Register) error {
 }
 
 // Edit writes fields into this device's own feed. Author, Stamp and Prev are filled in: each stamp is above
-// that of every value that is there to be seen. A field whose winner has the value already is left alone, and
+// that of every value that is there to be seen, Prev that of the newest such value of another device; the name, end
+// and merge of a tag count as one. A field whose winner has the value already is left alone, and
 // of several values for one field the last counts. Many fields become several transactions, each with a head
 // of its own, which leaves the device only after a Sync. It returns record.ErrInvalid or record.ErrNotOwner
 // before anything is written, and ErrFrozen or ErrAhead.
@@ -139,13 +141,27 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 	if err != nil {
 		return false, 0, err
 	}
+	beside, err := t.beside(r.state.Feed, *reg)
+	if err != nil {
+		return false, 0, err
+	}
 	all := others
 	if own != nil {
 		all = append(all[:len(all):len(all)], *own)
 	}
+	seen := slices.Concat(all, beside)
+	for _, key := range besides(*reg) {
+		h, err := t.get(r, key)
+		if err != nil {
+			return false, 0, err
+		}
+		if o := registerOf(r.state.Feed, h); o != nil {
+			seen = append(seen, *o)
+		}
+	}
 	now := t.s.cfg.Now()
 	_, owned := reg.Entity.Owner()
-	for _, o := range all {
+	for _, o := range seen {
 		switch {
 		case !o.Believed(now):
 			continue
@@ -169,12 +185,13 @@ func (t *tx) fill(r *row, reg *record.Register, out *Edited) (put bool, newest h
 	if !reg.Believed(now) && !mutant.Is("edit_ahead") {
 		return false, 0, ErrAhead
 	}
-	out.Conflicts.look(*reg, own, others)
+	out.Conflicts.look(*reg, own, others, beside)
 	return true, newest, nil
 }
 
 func (c *Conflicts) add(o Conflicts) {
-	c.ByStamp += o.ByStamp
-	c.ByTie += o.ByTie
+	for rule, n := range o.By {
+		c.By[rule] += n
+	}
 	c.Few = append(c.Few, o.Few[:min(len(o.Few), maxConflicts-len(c.Few))]...)
 }

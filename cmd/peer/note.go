@@ -18,7 +18,8 @@ func (a *app) noteCmd() *cobra.Command {
 		Use:   "note PATH [TEXT|-]",
 		Short: "Write a note on a file or folder, or print it",
 		Long: "Write a note on a file or folder of any device, in place of the one that was there. Without a text it\n" +
-			"is printed; an empty text removes it; - reads it from stdin.",
+			"is printed; an empty text removes it; - reads it from stdin. It stays with the file through renames and\n" +
+			"moves within an indexed folder; with --content it is on what the file holds, wherever that lies.",
 		Example: "peer note ~/Pictures/lake.jpg 'shot from the boat'\n" +
 			"peer note nas:/srv/photos/lake.jpg\n" +
 			"peer note ~/Documents/deed.pdf - < deed.txt",

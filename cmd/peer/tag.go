@@ -19,8 +19,8 @@ func (a *app) tagCmd() *cobra.Command {
 		Use:   "tag",
 		Short: "Put tags on files, on all devices",
 		Long: "Put tags on files and folders, of this device or any other. Every device may, and all come to show the\n" +
-			"same. A tag stays with its file through renames and moves; with --content it is on what the file\n" +
-			"holds, and shows wherever that lies.",
+			"same. A tag stays with its file through renames and moves within an indexed folder; with --content\n" +
+			"it is on what the file holds, and shows wherever that lies.",
 		Example: "peer tag add family ~/Pictures/2019\n" +
 			"peer tag ls\n" +
 			"peer tag rename familly family",

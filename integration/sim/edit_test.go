@@ -58,7 +58,8 @@ func (n *node) edit(r *rand.Rand) {
 	if n.distrusts() && !n.liar {
 		return
 	}
-	held := n.all()[string(reg.Key())]
+	all := n.all()
+	held := all[string(reg.Key())]
 	out, err := n.st.Edit([]record.Register{reg})
 	switch {
 	case n.liar && err != nil:
@@ -87,7 +88,7 @@ func (n *node) edit(r *rand.Rand) {
 	}
 	made, ok := n.written(reg)
 	prev := hlc.Stamp(0)
-	for _, o := range held {
+	for _, o := range about(all, reg) {
 		switch {
 		case !plausible(o, n.wall()):
 		case o.Author != n.dev:
@@ -109,6 +110,17 @@ func (n *node) edit(r *rand.Rand) {
 	if err == nil && (!ok || won.Compare(made) != 0) {
 		w.fail("I9", n, "an edit does not win over what was there before it")
 	}
+}
+
+// about returns the registers of reg's field; of a tag, those of a tag's name, end and merge together.
+func about(all map[string][]record.Register, reg record.Register) (out []record.Register) {
+	if reg.Entity.Kind != record.TagEntity {
+		return all[string(reg.Key())]
+	}
+	for _, reg.Field = range []string{record.FieldName, record.FieldExists, record.FieldInto} {
+		out = append(out, all[string(reg.Key())]...)
+	}
+	return out
 }
 
 // written returns what n's own feed holds of a field.
