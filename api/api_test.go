@@ -337,6 +337,25 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%q is %s, want %s", ref, got, want)
 		}
 	}
+	// Names that somebody made to be taken for another device, or that are equal to people.
+	odd := []node.DeviceView{
+		{ID: "12D3KooWA", Short: "7KQ2-XMDL", Name: "nas"},
+		{ID: "12D3KooWB", Short: "7KZZ-0000", Name: "7kq2xmdl"},
+		{ID: "12D3KooWC", Short: "3F9D-PQ7A", Name: "12D3KooWA"},
+		{ID: "12D3KooWD", Short: "9999-0000", Name: "NAS"},
+		{ID: "12D3KooWE", Short: "8888-0000", Name: "7KQ2"},
+		{ID: "12D3KooWF", Short: "5555-0000", Name: "e\u0301cole"},
+	}
+	for ref, want := range map[string]string{
+		"7KQ2-XMDL": "12D3KooWA", "12D3KooWA": "12D3KooWA", "7kq2": "12D3KooWE", "7kz": "12D3KooWB", "\u00c9COLE": "12D3KooWF",
+	} {
+		if d, err := ResolveDevice(odd, ref); err != nil || d.ID != want {
+			t.Errorf("%q is %s, %v, want %s", ref, d.ID, err, want)
+		}
+	}
+	if _, err := ResolveDevice(odd, "Nas"); err == nil || !strings.Contains(AsProblem(err).Message, "nas (7KQ2-XMDL), NAS (9999-0000)") || !strings.Contains(AsProblem(err).Try, "7KQ2-XMDL or 9999-0000") {
+		t.Errorf("two of one name: %v", err)
+	}
 	locations := []node.LocationView{
 		{ID: "aa11", Name: "photos", DeviceName: "laptop", Self: true, Path: "/p"},
 		{ID: "bb22", Name: "photos", DeviceName: "nas", Path: "/srv/photos"},

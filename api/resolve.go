@@ -15,21 +15,27 @@ type Candidate struct {
 	Device string `json:"device,omitempty"`
 }
 
-// ResolveDevice finds the device that ref names: its name, its short id with or without the dash, its peer
-// ID, or a prefix of one of them that fits no other device. Whole names win over prefixes, and members over
-// devices that are out. It returns a *node.Problem with node.CodeUnknownDevice or node.CodeAmbiguous.
+// ResolveDevice finds the device that ref names: its peer ID or its short id with or without the dash, its
+// name, or a prefix of one of them that fits no other device. Whole ids win over names, which a device may
+// give itself as it likes, whole names over prefixes, and members over devices that are out. Names are
+// compared as node.FoldName does. It returns a *node.Problem with node.CodeUnknownDevice or node.CodeAmbiguous.
 func ResolveDevice(devices []node.DeviceView, ref string) (node.DeviceView, error) {
 	names := make([]string, len(devices))
 	short := func(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "-", "")) }
 	found := match(len(devices), func(i int, whole bool) bool {
-		d := devices[i]
-		names[i] = d.Name
-		if whole {
-			return d.Name == ref || short(d.Short) == short(ref) || d.ID == ref
-		}
-		return strings.HasPrefix(strings.ToLower(d.Name), strings.ToLower(ref)) ||
-			strings.HasPrefix(short(d.Short), short(ref)) || strings.HasPrefix(d.ID, ref)
+		return whole && (short(devices[i].Short) == short(ref) || devices[i].ID == ref)
 	})
+	if len(found) == 0 {
+		found = match(len(devices), func(i int, whole bool) bool {
+			d := devices[i]
+			names[i] = d.Name
+			if whole {
+				return node.FoldName(d.Name) == node.FoldName(ref)
+			}
+			return strings.HasPrefix(node.FoldName(d.Name), node.FoldName(ref)) ||
+				strings.HasPrefix(short(d.Short), short(ref)) || strings.HasPrefix(d.ID, ref)
+		})
+	}
 	if ref == "" {
 		found = nil
 	}
@@ -106,7 +112,9 @@ func match(n int, fits func(i int, whole bool) bool) []int {
 
 func ambiguous(what, ref string, list []Candidate) error {
 	var b strings.Builder
+	ids := make([]string, 0, len(list))
 	for i, c := range list {
+		ids = append(ids, c.ID)
 		if i > 0 {
 			b.WriteString(", ")
 		}
@@ -119,7 +127,7 @@ func ambiguous(what, ref string, list []Candidate) error {
 		Code:    node.CodeAmbiguous,
 		Message: fmt.Sprintf("%s %q is ambiguous: %s", what, ref, b.String()),
 		Cause:   fmt.Sprintf("it fits %d of them", len(list)),
-		Try:     fmt.Sprintf("a longer part of the name, or the id: %s", list[0].ID),
+		Try:     "a longer part of the name, or the id: " + strings.Join(ids, " or "),
 		Details: map[string]any{"candidates": list},
 	}
 }

@@ -228,6 +228,7 @@ func (n *Node) Join(ctx context.Context, req JoinRequest, progress func(JoinProg
 	if err := n.awaitAsked(ctx); err != nil {
 		return err
 	}
+	was := n.name()
 	progress(JoinProgress{Stage: "dialing", Address: req.Addrs[0]})
 	show := func(d protocol.Digits) {
 		progress(JoinProgress{Stage: "waiting", Address: req.Addrs[0], Digits: string(d), Approve: approveLine(d)})
@@ -235,7 +236,11 @@ func (n *Node) Join(ctx context.Context, req JoinRequest, progress func(JoinProg
 	if err := n.join(ctx, addrs, j, show); err != nil {
 		return err
 	}
-	progress(JoinProgress{Stage: "joined", Device: n.nameLocked(j.Device)})
+	joined := JoinProgress{Stage: "joined", Device: n.nameLocked(j.Device)}
+	if name := n.name(); name != was {
+		joined.Renamed = &RenameView{From: was, To: name}
+	}
+	progress(joined)
 	for connected := false; ; {
 		p, ok := n.joinState(j.Device)
 		if ok && !connected {

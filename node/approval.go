@@ -131,6 +131,9 @@ func (n *Node) Approve(ctx context.Context, ref string, refuse bool) (RequestVie
 	if _, err := n.membership(r.joiner.Device); err != nil {
 		return v, &Problem{Code: CodeConflict, Message: "the device was not let in", Cause: "it went away, or was refused, before it was approved", Try: "ask it to join again"}
 	}
+	if name := n.nameLocked(r.joiner.Device); name != v.Name {
+		v.As = name
+	}
 	n.noteApproved(r.joiner)
 	return v, nil
 }

@@ -50,7 +50,7 @@ func (n *Node) join(ctx context.Context, addrs []multiaddr.Multiaddr, j protocol
 	if err != nil {
 		return joinProblem(j, err)
 	}
-	if err := n.move(w, method); err != nil {
+	if err := n.move(j.Device, w, method); err != nil {
 		return err
 	}
 	for _, a := range addrs {
@@ -108,8 +108,9 @@ func (n *Node) mayJoin(j protocol.Join) error {
 	return nil
 }
 
-// move takes this device with its folders into another library.
-func (n *Node) move(w protocol.Welcome, method string) error {
+// move takes this device with its folders into another library. If its name is taken there it takes the one
+// that it was given, before it introduces itself.
+func (n *Node) move(inviter record.DeviceID, w protocol.Welcome, method string) error {
 	lib := belonging{id: w.Library, root: w.RootKey[:]}
 	for _, raw := range w.Certs {
 		c, err := member.Parse(raw)
@@ -132,6 +133,12 @@ func (n *Node) move(w protocol.Welcome, method string) error {
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
+	n.paired[inviter] = w.Name
+	if numbered(w.JoinerName, n.label) {
+		n.label = w.JoinerName
+	}
+	n.mu.Unlock()
 	if err := n.introduce(); err != nil {
 		return err
 	}

@@ -51,14 +51,6 @@ func CheckNote(text string) error {
 	return nil
 }
 
-// CheckDeviceName returns a Problem for a name that is not to be given to a device.
-func CheckDeviceName(name string) error {
-	if fault := badName(name); fault != "" {
-		return &Problem{Code: CodeUsage, Message: fmt.Sprintf("a device cannot be called %q", name), Cause: fault, Try: "peer devices rename laptop"}
-	}
-	return nil
-}
-
 // The joiners that Persian and emoji need: all others that cannot be seen are refused.
 const zwnj, zwj = '\u200c', '\u200d'
 

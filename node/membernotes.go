@@ -18,9 +18,13 @@ func (n *Node) noteInvited(inv invite) {
 	n.events.Add(eventlog.DeviceInvited{By: n.self.Short(), Method: "secret", Uses: int64(inv.Uses), ValidMS: time.Until(inv.Expires).Milliseconds()})
 }
 
-func (n *Node) noteJoined(j protocol.Joiner, method string) {
+// noteJoined says that a device joined, and what it is called now.
+func (n *Node) noteJoined(j protocol.Joiner, name, method string) {
 	n.metrics.JoinAnswered("joined")
-	n.events.Add(eventlog.DeviceJoined{Name: j.Name, OS: j.OS, By: n.self.Short(), Method: method}, eventlog.Peer(idText(j.Device)))
+	if name != j.Name {
+		n.noteRenamed(j.Device, j.Name, name)
+	}
+	n.events.Add(eventlog.DeviceJoined{Name: name, OS: j.OS, By: n.self.Short(), Method: method}, eventlog.Peer(idText(j.Device)))
 	n.log.Info("device joined", "peer", j.Device.Short())
 }
 

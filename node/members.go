@@ -171,8 +171,8 @@ func (n *Node) dismiss(set member.Set) (out []dismissed) {
 // facts is what a device says of itself.
 type facts struct{ name, os, version, addrs string }
 
-// readDevices takes names and addresses of the members, and of devices that are out, from their registers.
-func (n *Node) readDevices(set member.Set) error {
+// readFacts reads what the devices say of themselves from their registers.
+func (n *Node) readFacts() (map[record.DeviceID]facts, error) {
 	read := map[record.DeviceID]facts{}
 	err := n.store.Registers(record.DeviceEntity, func(r record.Register) error {
 		d, ok := r.Entity.Owner()
@@ -194,7 +194,16 @@ func (n *Node) readDevices(set member.Set) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read devices: %w", err)
+		return nil, fmt.Errorf("read devices: %w", err)
+	}
+	return read, nil
+}
+
+// readDevices takes names and addresses of the members, and of devices that are out, from their registers.
+func (n *Node) readDevices(set member.Set) error {
+	read, err := n.readFacts()
+	if err != nil {
+		return err
 	}
 	n.mu.Lock()
 	before := n.facts

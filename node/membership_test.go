@@ -506,14 +506,88 @@ func TestWindowCloses(t *testing.T) {
 	}
 }
 
+// Devices of one name join, by an invite and by approval: each gets a name of its own, which it writes itself
+// and keeps, and all say so.
+func TestNameTaken(t *testing.T) {
+	a := start(t, filepath.Join(t.TempDir(), "a"), "nas")
+	home := filepath.Join(t.TempDir(), "b")
+	b := start(t, home, "NAS")
+	var last JoinProgress
+	join := a.invite(1)
+	if err := b.Join(t.Context(), join, func(p JoinProgress) {
+		if p.Stage == "joined" {
+			last = p
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if last.Device != "nas" || last.Renamed == nil || *last.Renamed != (RenameView{"NAS", "NAS-2"}) {
+		t.Errorf("b is told %+v", last)
+	}
+	c := start(t, filepath.Join(t.TempDir(), "c"), "nas")
+	a.invite(1)
+	digits, joined := c.asks(a)
+	await(t, "c asks", func() bool { all, err := a.Requests(t.Context()); return err == nil && len(all) == 1 })
+	if v, err := a.Approve(t.Context(), digits, false); err != nil || v.Name != "nas" || v.As != "nas-3" {
+		t.Errorf("approved %+v, %v", v, err)
+	}
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*running{a, b, c} {
+		await(t, "all have names", func() bool { return n.of(a).Name == "nas" && n.of(b).Name == "NAS-2" && n.of(c).Name == "nas-3" })
+	}
+	a.once(eventlog.DeviceRenamed{}, b)
+	b.once(eventlog.DeviceRenamed{}, b)
+	a.once(eventlog.DeviceRenamed{}, c)
+	c.once(eventlog.DeviceRenamed{}, c)
+	b.stop()
+	b = start(t, home, "NAS") // with the same command line
+	if b.name() != "NAS-2" {
+		t.Errorf("after a restart b is called %s", b.name())
+	}
+	b.stop()
+	if b = start(t, home, "Nas-3"); b.name() != "Nas-3-2" {
+		t.Errorf("started with a name taken b is called %s", b.name())
+	}
+}
+
+// Host names become names that a device can have, and what a welcome says is taken over as a number alone.
+func TestDeviceNames(t *testing.T) {
+	for host, want := range map[string]string{
+		"laptop": "laptop", "": "device", " x ": "x", "a/b:c,d": "a-b-c-d", "\xff\n": "device", "m\u202ex": "m-x",
+		strings.Repeat("é", 200): strings.Repeat("é", 127),
+	} {
+		if got := cleanName(host); got != want || nameFault(got) != "" {
+			t.Errorf("%q becomes %q, want %q", host, got, want)
+		}
+	}
+	if !numbered("nas-12", "nas") || numbered("nas", "nas") || numbered("nas-", "nas") || numbered("nas-2b", "nas") || numbered("root-2", "nas") {
+		t.Error("a device takes a name that is not its own with a number")
+	}
+	long := strings.Repeat("n", protocol.MaxText)
+	if got := freeName(long, func(string) bool { return true }); got != long {
+		t.Errorf("a long name becomes %q", got)
+	}
+	if FoldName("e\u0301COLE") != FoldName("\u00c9cole") || FoldName("\xff") == FoldName("\xfe") {
+		t.Error("names compare wrongly")
+	}
+}
+
 // A device names itself, with a name that no other has.
 func TestRename(t *testing.T) {
 	a, b, _, _, _ := three(t, false)
-	_, err := b.Rename(t.Context(), "a")
-	wantCode(t, "a name taken", err, CodeConflict)
-	for _, bad := range []string{"", "tab\there", "\xff", strings.Repeat("n", 256), "x\u202ey"} {
+	for _, taken := range []string{"a", "A", a.self.Short(), strings.ToLower(a.self.Short()[:4]), idText(b.self)[:4], idText(a.self)} {
+		_, err := b.Rename(t.Context(), taken)
+		wantCode(t, "the name "+taken, err, CodeConflict)
+	}
+	for _, bad := range []string{"", "tab\there", "\xff", strings.Repeat("n", 256), "x\u202ey", " nas", "nas ", "n,s", "n:s", "n/s", `n"s`} {
 		_, err := b.Rename(t.Context(), bad)
 		wantCode(t, "a bad name", err, CodeUsage)
+		if bad != "" {
+			_, err = Open(Config{Home: filepath.Join(t.TempDir(), "new"), Name: bad})
+			wantCode(t, "a bad name at the start", err, CodeUsage)
+		}
 	}
 	v, err := b.Rename(t.Context(), "Büro 2")
 	if err != nil || v != (RenameView{"b", "Büro 2"}) {

@@ -14,7 +14,8 @@ type RequestView struct {
 	Digits  string    `json:"digits"` // that it shows as well
 	ID      string    `json:"id"`     // libp2p peer ID
 	Short   string    `json:"short"`
-	Name    string    `json:"name"` // as it calls itself
+	Name    string    `json:"name"`         // as it calls itself
+	As      string    `json:"as,omitempty"` // once approved: what it is called, because that name is taken
 	OS      string    `json:"os,omitempty"`
 	Version string    `json:"version,omitempty"`
 	Since   time.Time `json:"since"`

@@ -96,14 +96,15 @@ type Node struct {
 	paused   pause
 	pulls    map[record.DeviceID]*pulling // by donor
 	retries  map[retryKey]retry
-	lacks    map[feed.ID]lack          // feeds that are behind
-	orphans  map[feed.ID]bool          // feeds that nobody alive can complete: they may settle below their floor
-	forked   map[feed.ID]feed.Head     // heads that contradict another at the same seq
-	stuck    map[feed.ID]time.Duration // how long a feed has been unsettled while this node ran, with nobody to complete it
-	reviewed time.Time                 // when stuck was last brought up to date
-	compared map[compareKey]uint64     // seq at which Merkle roots were last compared
-	label    string                    // what this device is called
-	full     bool                      // the disk is almost full
+	lacks    map[feed.ID]lack           // feeds that are behind
+	orphans  map[feed.ID]bool           // feeds that nobody alive can complete: they may settle below their floor
+	forked   map[feed.ID]feed.Head      // heads that contradict another at the same seq
+	stuck    map[feed.ID]time.Duration  // how long a feed has been unsettled while this node ran, with nobody to complete it
+	reviewed time.Time                  // when stuck was last brought up to date
+	compared map[compareKey]uint64      // seq at which Merkle roots were last compared
+	label    string                     // what this device is called
+	paired   map[record.DeviceID]string // what devices were called when they paired with this one, until they say so themselves
+	full     bool                       // the disk is almost full
 
 	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
 	invited   time.Time                         // until when an invite is open

@@ -41,13 +41,18 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Name != "" {
+		if err := CheckDeviceName(cfg.Name); err != nil {
+			return nil, err
+		}
+	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
-		requests: map[record.DeviceID]*request{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
+		requests: map[record.DeviceID]*request{}, paired: map[record.DeviceID]string{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(problemOf(err), n.Close())
@@ -228,21 +233,28 @@ func (n *Node) compose() {
 	})
 }
 
-// readName finds out what this device is called.
+// readName finds out what this device is called: as was said at the start, if no other member is called so,
+// else as before, else like its host.
 func (n *Node) readName() error {
-	name := n.cfg.Name
-	if name == "" {
-		if old, ok, err := n.store.Register(record.Device(n.self), record.FieldName); err != nil {
-			return err
-		} else if ok {
-			name = string(old.Value)
-		} else if name, err = os.Hostname(); err != nil {
-			name = "device"
-		}
+	known, err := n.readFacts()
+	if err != nil {
+		return err
 	}
 	n.mu.Lock()
-	n.label = name
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	n.facts = known
+	switch before := known[n.self].name; {
+	case n.cfg.Name != "" && n.cfg.Name != before && !numbered(before, n.cfg.Name):
+		n.label = n.freeNameFor(n.cfg.Name, n.self)
+	case before != "":
+		n.label = before
+	default:
+		host, err := os.Hostname()
+		if err != nil {
+			host = ""
+		}
+		n.label = n.freeNameFor(cleanName(host), n.self)
+	}
 	return nil
 }
 

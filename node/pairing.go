@@ -157,7 +157,7 @@ func (n *Node) servePair(ctx context.Context, conn *protocol.Conn) error {
 		n.noteJoinRefused(joiner, err)
 		return err
 	}
-	n.noteJoined(joiner, method)
+	n.noteJoined(joiner, n.nameLocked(joiner.Device), method)
 	return n.refresh()
 }
 
@@ -254,9 +254,23 @@ func (n *Node) welcome(j protocol.Joiner) (protocol.Welcome, error) {
 	if n.set.Role(j.Device) == 0 {
 		return protocol.Welcome{}, protocol.CodeBusy
 	}
+	called := n.nameForJoiner(j)
 	w := protocol.Welcome{Library: n.lib.id, RootKey: [32]byte(n.lib.root), Name: n.nameOf(n.self), OS: n.osName(), AppVersion: n.cfg.Version}
+	if called != j.Name {
+		w.JoinerName = called
+	}
 	for _, c := range n.lib.certs {
 		w.Certs = append(w.Certs, c.Append(nil))
 	}
 	return w, nil
+}
+
+// nameForJoiner returns what a device that joins is to be called here: as it says, unless another member has
+// that name. A name that no device can have is passed on as it is; n.mu is held.
+func (n *Node) nameForJoiner(j protocol.Joiner) string {
+	n.paired[j.Device] = j.Name
+	if nameFault(j.Name) == "" {
+		n.paired[j.Device] = n.freeNameFor(j.Name, j.Device)
+	}
+	return n.paired[j.Device]
 }

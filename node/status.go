@@ -25,10 +25,7 @@ func (n *Node) nameOf(d record.DeviceID) string {
 	if d == n.self {
 		return n.label
 	}
-	if name := n.facts[d].name; name != "" {
-		return name
-	}
-	return d.Short()
+	return cmp.Or(n.facts[d].name, n.paired[d], d.Short())
 }
 
 func (n *Node) name() string {

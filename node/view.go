@@ -211,6 +211,7 @@ type JoinProgress struct {
 	Digits  string          `json:"digits,omitempty"`  // while waiting: what the other side shows as well
 	Approve string          `json:"approve,omitempty"` // while waiting: the command that approves there
 	Device  string          `json:"device,omitempty"`  // name of the device joined
+	Renamed *RenameView     `json:"renamed,omitempty"` // once joined: this device's name was taken there
 	Address string          `json:"address,omitempty"` // that answered, or is being dialed
 	RTT     metrics.Seconds `json:"rtt_seconds,omitempty"`
 	Done    uint64          `json:"done"`          // changes settled here

@@ -268,7 +268,7 @@ func (p *PairProof) parse(b []byte) error {
 func (p *PairWelcome) append(b []byte) ([]byte, error) {
 	return marshal.MarshalAppend(b, &wirepb.PairWelcome{
 		Mac: p.MAC[:], Library: p.Library[:], RootKey: p.RootKey[:], Certs: p.Certs,
-		Name: p.Name, Os: p.OS, AppVersion: p.AppVersion,
+		Name: p.Name, Os: p.OS, AppVersion: p.AppVersion, JoinerName: p.JoinerName,
 	})
 }
 
@@ -277,7 +277,7 @@ func (p *PairWelcome) parse(b []byte) error {
 	if err := parsePB(b, &m); err != nil {
 		return err
 	}
-	p.Certs, p.Name, p.OS, p.AppVersion = m.Certs, m.Name, m.Os, m.AppVersion
+	p.Certs, p.Name, p.OS, p.AppVersion, p.JoinerName = m.Certs, m.Name, m.Os, m.AppVersion, m.JoinerName
 	if err := fill(p.Library[:], m.Library, "library id"); err != nil {
 		return err
 	}

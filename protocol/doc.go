@@ -93,7 +93,8 @@
 //	48 PairHello      control  invite id (16), nonce (16)
 //	49 PairChallenge  control  nonce (16)
 //	50 PairProof      control  MAC (32), name, system and version of the joiner
-//	51 PairWelcome    control  MAC (32), library (32), root key (32), certificates, name, system and version
+//	51 PairWelcome    control  MAC (32), library (32), root key (32), certificates, name, system and version;
+//	                           a name for the joiner, if the one it gave is taken
 //	52 PairRequest    control  commitment (32), name, system and version of the joiner
 //	53 PairReveal     control  nonce (16)
 //

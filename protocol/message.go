@@ -349,6 +349,7 @@ type PairWelcome struct {
 	RootKey              [32]byte
 	Certs                [][]byte
 	Name, OS, AppVersion string
+	JoinerName           string
 }
 
 func (*Hello) number() uint8         { return numHello }
@@ -599,7 +600,7 @@ func (p *PairRequest) check() error { return checkTexts(p.Name, p.OS, p.AppVersi
 func (*PairReveal) check() error    { return nil }
 
 func (p *PairWelcome) check() error {
-	if err := checkTexts(p.Name, p.OS, p.AppVersion); err != nil {
+	if err := checkTexts(p.Name, p.OS, p.AppVersion, p.JoinerName); err != nil {
 		return err
 	}
 	return checkCerts(p.Certs)

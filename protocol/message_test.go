@@ -91,7 +91,7 @@ func messages() map[string]Message {
 		"pair_proof":     &PairProof{MAC: MAC{4}, Name: "n", OS: "linux", AppVersion: "1"},
 		"pair_request":   &PairRequest{Commitment: Commitment{8}, Name: "n", OS: "o", AppVersion: "v"},
 		"pair_reveal":    &PairReveal{Nonce: Nonce{9}},
-		"pair_welcome":   &PairWelcome{MAC: MAC{5}, Library: feed.LibraryID{6}, RootKey: [32]byte{7}, Certs: [][]byte{[]byte("c")}, Name: "n", OS: "o", AppVersion: "v"},
+		"pair_welcome":   &PairWelcome{MAC: MAC{5}, Library: feed.LibraryID{6}, RootKey: [32]byte{7}, Certs: [][]byte{[]byte("c")}, Name: "n", OS: "o", AppVersion: "v", JoinerName: "j"},
 	}
 }
 

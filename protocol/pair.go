@@ -38,6 +38,7 @@ type Welcome struct {
 	RootKey              [32]byte // of the library; its SHA-256 is Library
 	Certs                [][]byte // of the members, the new one among them
 	Name, OS, AppVersion string   // of the inviter
+	JoinerName           string   // what the new member is to be called, if the name it gave is taken; else empty
 }
 
 // Redeem decides on an invite inside one write transaction: find it by its id (ErrInviteUnknown), check
@@ -107,11 +108,11 @@ func (m *PairWelcome) welcome() (Welcome, error) {
 	if sha256.Sum256(m.RootKey[:]) != m.Library {
 		return Welcome{}, malformed("library id is not the hash of its root key")
 	}
-	return Welcome{m.Library, m.RootKey, m.Certs, m.Name, m.OS, m.AppVersion}, nil
+	return Welcome{m.Library, m.RootKey, m.Certs, m.Name, m.OS, m.AppVersion, m.JoinerName}, nil
 }
 
 func (w Welcome) message(mac MAC) *PairWelcome {
-	return &PairWelcome{MAC: mac, Library: w.Library, RootKey: w.RootKey, Certs: w.Certs, Name: w.Name, OS: w.OS, AppVersion: w.AppVersion}
+	return &PairWelcome{MAC: mac, Library: w.Library, RootKey: w.RootKey, Certs: w.Certs, Name: w.Name, OS: w.OS, AppVersion: w.AppVersion, JoinerName: w.JoinerName}
 }
 
 // ServePair answers one pairing as the device self, by the secret of an invite or by a person's approval. It

@@ -222,6 +222,9 @@ func (v *joinView) show(p node.JoinProgress) {
 		say("connected to %s (%s)", escape(p.Device), how)
 	case stageJoined:
 		say("joined the library of %s", escape(p.Device))
+		if p.Renamed != nil {
+			say("another device there is called %s: this one is %s now", escape(p.Renamed.From), escape(p.Renamed.To))
+		}
 	case stageSyncing:
 		v.meter.update(p.Done, p.Total)
 	case stageInStep:

@@ -59,7 +59,11 @@ func (a *app) approve(ctx context.Context, c *api.Client, ref string, refuse, ye
 	case refuse:
 		return a.print("%s was refused\n", escape(r.Name))
 	}
-	return a.print("%s joined (%s)\n", escape(r.Name), escape(strings.Join(nonEmpty(r.Short, r.OS, r.Version), ", ")))
+	joined := escape(r.Name) + " joined"
+	if r.As != "" {
+		joined += " as " + escape(r.As) + ", as another device is called so"
+	}
+	return a.print("%s (%s)\n", joined, escape(strings.Join(nonEmpty(r.Short, r.OS, r.Version), ", ")))
 }
 
 // grouped writes digits so that they can be compared at a glance.

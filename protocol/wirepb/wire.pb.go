@@ -869,6 +869,7 @@ type PairWelcome struct {
 	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	Os            string                 `protobuf:"bytes,6,opt,name=os,proto3" json:"os,omitempty"`
 	AppVersion    string                 `protobuf:"bytes,7,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
+	JoinerName    string                 `protobuf:"bytes,8,opt,name=joiner_name,json=joinerName,proto3" json:"joiner_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +949,13 @@ func (x *PairWelcome) GetOs() string {
 func (x *PairWelcome) GetAppVersion() string {
 	if x != nil {
 		return x.AppVersion
+	}
+	return ""
+}
+
+func (x *PairWelcome) GetJoinerName() string {
+	if x != nil {
+		return x.JoinerName
 	}
 	return ""
 }
@@ -1458,7 +1466,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02os\x18\x03 \x01(\tR\x02os\x12\x1f\n" +
 	"\vapp_version\x18\x04 \x01(\tR\n" +
-	"appVersion\"\xaf\x01\n" +
+	"appVersion\"\xd0\x01\n" +
 	"\vPairWelcome\x12\x10\n" +
 	"\x03mac\x18\x01 \x01(\fR\x03mac\x12\x18\n" +
 	"\alibrary\x18\x02 \x01(\fR\alibrary\x12\x19\n" +
@@ -1467,7 +1475,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02os\x18\x06 \x01(\tR\x02os\x12\x1f\n" +
 	"\vapp_version\x18\a \x01(\tR\n" +
-	"appVersion\"r\n" +
+	"appVersion\x12\x1f\n" +
+	"\vjoiner_name\x18\b \x01(\tR\n" +
+	"joinerName\"r\n" +
 	"\vPairRequest\x12\x1e\n" +
 	"\n" +
 	"commitment\x18\x01 \x01(\fR\n" +
