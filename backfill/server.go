@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/store"
@@ -91,7 +92,7 @@ func (v *serving) answer(m protocol.Message) error {
 func (v *serving) open(m *protocol.Open) error {
 	v.close()
 	v.session = m.Session
-	if v.Admit != nil {
+	if v.Admit != nil && !mutant.Is("serve_strangers") {
 		if err := v.Admit(v.conn.Device()); err != nil {
 			return v.conn.Send(&protocol.Refused{Code: protocol.CodeOf(err)})
 		}

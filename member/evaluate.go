@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"peerdex/hlc"
+	"peerdex/internal/mutant"
 	"peerdex/record"
 )
 
@@ -166,11 +167,11 @@ func (e *evaluation) byAdmin(c Cert) (bool, Reason) {
 	switch {
 	case !admin:
 		return false, UnknownIssuer
-	case by.dismissed:
+	case by.dismissed && !mutant.Is("dismissed_counts"):
 		return false, RevokedIssuer
-	case by.lapsed && c.Stamp > by.left:
+	case by.lapsed && c.Stamp > by.left && !mutant.Is("lapsed_counts"):
 		return false, LapsedIssuer
-	case c.Kind == AddAdmin, c.Kind.Removes() && protected:
+	case c.Kind == AddAdmin, c.Kind.Removes() && protected && !mutant.Is("admin_removes_admin"):
 		return false, NotByRoot
 	}
 	return true, ""
@@ -212,7 +213,10 @@ func (e *evaluation) rank(c Cert) int {
 	return 1
 }
 
-func (s *standing) belongs() bool { return s.out == Cert{} && s.current != Cert{} }
+func (s *standing) belongs() bool {
+	out := s.out != Cert{} && !(mutant.Is("removal_loses") && s.current.Stamp > s.out.Stamp)
+	return !out && s.current != Cert{}
+}
 
 // set bounds what counts. Of members those stay first that the root ever made admin, then who came first: no
 // newcomer displaces a device that belonged before. Of those that are out, admins stay first, then who had belonged.

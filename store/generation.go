@@ -57,7 +57,7 @@ func (s *Store) loadGeneration(r kv.Reader) error {
 		return err
 	}
 	s.generation = 1
-	if len(b) == 8 {
+	if len(b) == 8 && !mutant.Is("generation_forgets") {
 		s.generation = binary.BigEndian.Uint64(b)
 	}
 	return nil

@@ -45,7 +45,7 @@ func (s *Store) update(fn func(*tx) error) error {
 				return err
 			}
 		}
-		if t.edited[record.MemberEntity] {
+		if t.edited[record.MemberEntity] && !mutant.Is("generation_stays") {
 			return setGeneration(k, s.Generation()+1)
 		}
 		return nil
@@ -66,7 +66,7 @@ func (s *Store) update(fn func(*tx) error) error {
 	for kind := range t.edited {
 		s.edited[kind]++
 	}
-	if t.edited[record.MemberEntity] {
+	if t.edited[record.MemberEntity] && !mutant.Is("generation_stays") {
 		s.generation++
 	}
 	s.commits++

@@ -28,6 +28,7 @@ func (n *node) check() {
 		delete(d.touched, id)
 		n.checkFeed(id, tx)
 	}
+	n.checkGeneration(d.registers)
 	if d.registers {
 		d.registers = false
 		n.checkView()

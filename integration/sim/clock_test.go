@@ -28,6 +28,8 @@ func (w *world) right() dial { return dial{set: w.now, reads: w.now, rate: 1} }
 // wall is what the clock on the wall of n shows.
 func (n *node) wall() time.Time { return n.dial.at(n.w.now) }
 
+const grain = 5 * time.Second // of a coarse clock
+
 const year = 365 * 24 * time.Hour
 
 // turnClock does something to the clock of n: a skew that peers may have (fault C-1), or, in worlds with
@@ -41,7 +43,7 @@ func (n *node) turnClock(r *rand.Rand) {
 	}
 	d := w.right()
 	if w.coarse {
-		d.grain = 5 * time.Second
+		d.grain = grain
 	}
 	switch k := r.IntN(10); {
 	case !w.knob.wild || k < 3:
@@ -156,7 +158,11 @@ func (n *node) distrusts() bool {
 		return false
 	}
 	slices.Sort(off)
-	if off[len(off)/2].Abs() > hlc.MaxDrift {
+	median := off[len(off)/2]
+	if other := off[(len(off)-1)/2]; other.Abs() < median.Abs() {
+		median = other
+	}
+	if median.Abs() > hlc.MaxDrift {
 		n.w.reach("edit refused: clock")
 		return true
 	}

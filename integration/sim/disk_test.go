@@ -7,6 +7,7 @@ import (
 	"peerdex/hlc"
 	"peerdex/kv"
 	"peerdex/kv/memory"
+	"peerdex/member"
 	"peerdex/store"
 )
 
@@ -83,6 +84,7 @@ func (t *watchedTx) note(key []byte) {
 type backup struct {
 	disk  memory.Backup
 	bound hlc.Stamp
+	certs []member.Cert
 }
 
 type marker struct{ state store.MarkerState }

@@ -1,12 +1,18 @@
 // Package sim is the seeded simulator: a library of nodes in one goroutine's worth of scheduling, over
 // stores that keep Badger's contract in memory and streams that break in every way streams break. The
-// code under test is the product's own: hlc, feed, store, backfill and statebatch. Only what package node
-// does around them, the gossip of heads and the choice of whom to ask, is modelled here (node_test.go).
+// code under test is the product's own: hlc, feed, member, store, backfill and statebatch. Only what package
+// node does around them is modelled here: the gossip of heads and the choice of whom to ask (node_test.go), and
+// certificates shown in a hello, the gater and the dropping of feeds (member_test.go).
 //
 // Every node has a wall clock of its own, which may be skewed, jump by hours and years, stand or run at
 // another rate, and one node may stamp what it likes (clock_test.go). What all devices write together is a
 // small set of tags, assignments and notes; what they show is compared with a merge that is written again
 // here, over every edit that was ever made (edit_test.go, shared_test.go).
+//
+// In a third of the worlds devices are invited, leave, and are revoked and forgotten, by who may and by who may
+// not, while transfers are under way. Nothing of a device commits at a node that has committed its removal
+// (I12), the generation of the membership never goes back (I11), and who belongs is what a second reading of
+// the rules makes of the certificates at hand.
 //
 // One seed is one world: its nodes, its topology, its faults and its schedule. The same binary and seed
 // give the same trace, event by event. A failure prints the seed;

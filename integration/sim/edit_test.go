@@ -16,7 +16,7 @@ import (
 )
 
 // shared are the kinds of what every device may write about.
-var shared = []record.EntityKind{record.TagEntity, record.EntryEntity, record.ContentEntity}
+var shared = []record.EntityKind{record.MemberEntity, record.TagEntity, record.EntryEntity, record.ContentEntity}
 
 // field returns the k-th field of the small set that all devices write.
 func (w *world) field(k int) record.Register {
@@ -250,7 +250,7 @@ func (n *node) keeps(id string, old told, held map[string][]record.Register, now
 	for k, regs := range old {
 		for i, was := range regs {
 			same := func(r record.Register) bool { return r.Compare(was) == 0 }
-			if slices.ContainsFunc(held[k], same) {
+			if slices.ContainsFunc(held[k], same) || n.w.forgotten[k+string(was.Append(nil))] {
 				continue
 			}
 			newer := slices.IndexFunc(held[k], func(r record.Register) bool { return standsFor(r, was, now) })

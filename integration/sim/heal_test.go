@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"peerdex/feed"
 	"peerdex/record"
@@ -54,6 +55,7 @@ func (w *world) heal() {
 		}
 		n.checkView()
 		n.checkMerge()
+		n.checkForgotten()
 		owners := 0
 		for _, m := range w.nodes {
 			if m.dev == n.dev {
@@ -93,7 +95,12 @@ func (w *world) work() int {
 func (w *world) round() {
 	w.now = w.now.Add(30e9)
 	for _, a := range w.alive() {
+		a.refresh()
+		a.tidy()
 		for _, b := range w.neighbours(a) {
+			if !w.connected(a, b) || !greet(a, b) {
+				continue
+			}
 			m := b.heads()
 			want := append(a.hear(b, m), a.wants(m)...)
 			w.pull(a, b, want)
@@ -152,6 +159,7 @@ func (w *world) circles(id feed.ID) [][]*node {
 func (w *world) unequal() string {
 	for _, id := range w.feeds {
 		for _, g := range w.circles(id) {
+			g = slices.DeleteFunc(g, func(n *node) bool { return !n.follows(id) })
 			if why := w.feedUnequal(g, id); why != "" {
 				return w.feedName(id) + " " + why
 			}
@@ -159,7 +167,13 @@ func (w *world) unequal() string {
 	}
 	for _, g := range w.groups(func(n *node) bool { return !n.st.Frozen() }) {
 		for _, n := range g {
+			n.refresh()
 			n.checkView() // the clock may have been set right
+			for _, m := range w.nodes {
+				if is, was := n.standing(m.dev), g[0].standing(m.dev); is != was {
+					return fmt.Sprintf("node %d is %v at node %d and %v at node %d", m.i, was, g[0].i, is, n.i)
+				}
+			}
 			if !sameView(g[0].view, n.view) {
 				return fmt.Sprintf("nodes %d and %d show different registers", g[0].i, n.i)
 			}
@@ -221,7 +235,7 @@ func (w *world) feedUnequal(g []*node, id feed.ID) string {
 func (w *world) fallback() {
 	for _, id := range w.feeds {
 		for _, g := range w.circles(id) {
-			w.fallbackFeed(g, id)
+			w.fallbackFeed(slices.DeleteFunc(g, func(n *node) bool { return !n.follows(id) }), id)
 		}
 	}
 	for _, n := range w.alive() {

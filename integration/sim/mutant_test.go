@@ -19,10 +19,12 @@ var mutants = []string{
 	"diff_low_tree", "no_tail_leaves", "phase_swap", "cursor_kept", "cursor_before",
 	"clock_forgets", "poison_believed", "merge_arrival", "tie_unbroken", "future_wins", "future_displaces",
 	"prev_ignored", "edit_below_seen", "edit_ahead", "rescue_own_words", "aside_dropped",
+	"generation_ignored", "generation_stays", "generation_forgets", "asked_once", "serve_strangers",
+	"removal_loses", "dismissed_counts", "lapsed_counts", "admin_removes_admin",
 }
 
 // mustCatch is how many of them the invariants have to notice.
-const mustCatch = 25
+const mustCatch = 40
 
 const mutantSeeds = 150 // a mutant that so many seeds do not notice is not caught
 

@@ -15,6 +15,7 @@ import (
 	"peerdex/hlc"
 	"peerdex/kv"
 	"peerdex/kv/memory"
+	"peerdex/member"
 	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/statebatch"
@@ -24,9 +25,13 @@ import (
 // node is one device: the product's store, puller, server, receiver and senders, with the little that
 // package node does around them.
 type node struct {
-	w       *world
-	i       int
-	dev     record.DeviceID
+	w   *world
+	i   int
+	dev record.DeviceID
+	key int // of keyOfDevice
+	membership
+	outside bool // not taken in yet
+	left    bool // by its own word
 	disk    *disk
 	marker  *marker
 	backup  *backup
@@ -38,6 +43,7 @@ type node struct {
 	down    bool // between a crash and the next start
 	broken  bool // a sync failed: it must crash
 	rescan  bool // the indexer has to look
+	tended  int  // steps until what was rescued here is to be lost with the rest
 	tender  bool // something was just rescued here: a good moment for a crash
 	st      *store.Store
 	clock   *hlc.Clock
@@ -84,19 +90,21 @@ func (n *node) start(eng *memory.Engine) {
 		w.fail("I6", n, "store does not open: %v", err)
 	}
 	n.startClock()
+	n.set, n.setAt, n.seen, n.generation = member.Set{}, 0, nil, n.durable
 	notes := &notes{n}
 	n.puller = &backfill.Puller{
 		Store: n.st, Shape: w.shape, Boot: n.boot, Notes: notes, Now: n.wall, Limit: w.knob.limit,
 		Rescan:   func(record.LocationID) { n.rescan = true },
-		Orphaned: func(id feed.ID) bool { return n.orphaned[id] },
+		Orphaned: func(id feed.ID) bool { return n.orphaned[id] }, Admit: n.admitted,
 	}
 	n.server = &backfill.Server{Store: n.st, Notes: notes, Limit: w.knob.limit, Admit: n.admit}
-	n.pushed = &statebatch.Receiver{Store: n.st, Notes: notes, Now: n.wall, Follows: func(feed.ID) bool { return true }}
+	n.pushed = &statebatch.Receiver{Store: n.st, Notes: notes, Now: n.wall, Follows: n.follows, Admit: n.admitted}
 	for _, id := range w.feeds {
 		n.disk.touched[id] = 0
 	}
 	n.disk.registers = true
 	n.check()
+	n.refresh()
 }
 
 // engine is the disk with its failures.
@@ -139,7 +147,10 @@ func verify(h feed.Head) error {
 	return nil
 }
 
-func (n *node) admit(record.DeviceID) error {
+func (n *node) admit(d record.DeviceID) error {
+	if _, err := n.member(d); err != nil {
+		return err
+	}
 	if n.w.chaos && chance(n.w.net, n.w.knob.busy) {
 		n.w.reach("busy donor")
 		return protocol.CodeBusy
@@ -161,6 +172,7 @@ func (n *node) sync() {
 		return
 	}
 	n.acked = maps.Clone(n.told)
+	n.durable = n.st.Generation()
 }
 
 // collect drops some tombstones of the own location; of a device feed it must be refused (rule 3).
@@ -223,6 +235,10 @@ func (n *node) heads() *protocol.Heads {
 
 // hear takes a peer's heads and returns the own feeds to absorb from it.
 func (n *node) hear(from *node, m *protocol.Heads) (absorb []feed.ID) {
+	admitted, err := n.member(from.dev)
+	if err != nil {
+		return nil
+	}
 	var others []feed.Head
 	before := map[feed.ID]feed.State{}
 	for _, info := range m.Heads {
@@ -233,6 +249,9 @@ func (n *node) hear(from *node, m *protocol.Heads) (absorb []feed.ID) {
 			}
 			continue
 		}
+		if !n.follows(id) {
+			continue
+		}
 		if _, ok := before[id]; !ok {
 			before[id], _ = n.st.State(id)
 		}
@@ -241,7 +260,7 @@ func (n *node) hear(from *node, m *protocol.Heads) (absorb []feed.ID) {
 			others = append(others, *info.Settled)
 		}
 	}
-	seen, err := n.st.Observe(others, 0)
+	seen, err := n.st.Observe(others, admitted)
 	if err != nil {
 		n.ought(err)
 		return nil
@@ -320,7 +339,7 @@ func (w *world) session() (s protocol.SessionID) {
 // wants returns the feeds that a peer has newer.
 func (n *node) wants(m *protocol.Heads) (out []feed.ID) {
 	for _, info := range m.Heads {
-		if info.Settled == nil || info.Best.Feed.Device == n.dev {
+		if info.Settled == nil || info.Best.Feed.Device == n.dev || !n.follows(info.Best.Feed) {
 			continue
 		}
 		st, _ := n.st.State(info.Best.Feed)
@@ -357,6 +376,9 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	if res.Rescued > 0 {
 		n.w.reach("rescue")
 		n.tender = true
+		if n.w.knob.history > 0 && chance(n.w.net, 0.8) {
+			n.tended = 3 + n.w.net.IntN(10)
+		}
 		n.rescued(p.Feed)
 	}
 	if res.Aside > 0 {
@@ -370,6 +392,7 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 }
 
 func (o *notes) Committing(_ kv.Tx, p backfill.Pull, settling bool, res *store.Result) error {
+	o.receives(p.Donor)
 	if settling != (res.State.Settled != nil) {
 		o.w.fail("RULE5", o.node, "a change that settles %v leaves %s settled %v", settling, o.w.feedName(p.Feed), !settling)
 	}
@@ -400,6 +423,7 @@ func (n *node) mismatch(p backfill.Pull) {
 
 func (o *notes) Absorbed(p backfill.Pull, absorbed int, to feed.Head) {
 	n := o.node
+	n.receives(p.Donor)
 	n.w.reach("absorb")
 	n.w.logFeed("absorb", n, p.Feed, uint64(absorbed), to.Seq)
 	delete(n.pending, p.Session)
@@ -407,7 +431,11 @@ func (o *notes) Absorbed(p backfill.Pull, absorbed int, to feed.Head) {
 	n.w.pause()
 }
 
-func (o *notes) Served(protocol.SessionID, record.DeviceID, feed.ID, string, int, int) {}
+func (o *notes) Served(_ protocol.SessionID, to record.DeviceID, id feed.ID, request string, _, _ int) {
+	if kind, out := o.out[to]; out && request == "open" && o.w.belonging {
+		o.w.fail("I12", o.node, "%s is opened for node %d after its %v", o.w.feedName(id), o.w.nodeOf(to).i, kind)
+	}
+}
 
 func (o *notes) PushReceived(record.DeviceID, feed.ID, int) { o.w.pause() }
 
@@ -421,7 +449,8 @@ func (o *notes) PushDone(_ record.DeviceID, b *protocol.StateBatch, outcome prot
 	n.check()
 }
 
-func (o *notes) PushCommitting(kv.Tx, record.DeviceID, *protocol.StateBatch, *store.Result) error {
+func (o *notes) PushCommitting(_ kv.Tx, from record.DeviceID, _ *protocol.StateBatch, _ *store.Result) error {
+	o.receives(from)
 	return nil
 }
 

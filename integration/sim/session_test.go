@@ -26,6 +26,9 @@ func (w *world) meet(n *node, r *rand.Rand) {
 	if chance(r, 0.3) {
 		from = w.elect(n, near)
 	}
+	if !greet(n, from) {
+		return
+	}
 	m := from.heads()
 	if m == nil || n.broken {
 		return
@@ -35,7 +38,7 @@ func (w *world) meet(n *node, r *rand.Rand) {
 		want = append(want, n.wants(m)...)
 	} else {
 		for _, i := range r.Perm(len(w.feeds))[:1+r.IntN(len(w.feeds))] {
-			if w.feeds[i].Device != n.dev {
+			if w.feeds[i].Device != n.dev && n.follows(w.feeds[i]) {
 				want = append(want, w.feeds[i])
 			}
 		}
@@ -76,7 +79,6 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 	l := &link{w: w, a: a, b: b}
 	sa, sb := l.ends()
 	session := w.session()
-	greet(a, b)
 	w.log("session", a, uint64(b.i), uint64(len(want)))
 	w.spawn(a, l, func() {
 		conn := protocol.NewConn(sa, protocol.ConnConfig{Device: b.dev, Session: session, Protocol: protocol.BackfillProtocol})
@@ -99,11 +101,19 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 	})
 }
 
-// greet exchanges the hybrid clocks of two nodes, as their hellos do.
-func greet(a, b *node) {
+// greet exchanges the hybrid clocks and the certificates of two nodes, as their hellos do, and reports
+// whether each then lets the other in.
+func greet(a, b *node) bool {
 	x, y := a.clock.Last(), b.clock.Last()
 	a.see(y)
 	b.see(x)
+	if !a.w.belonging {
+		return true
+	}
+	c, d := a.certs, b.certs
+	a.learn(d)
+	b.learn(c)
+	return a.lets(b.dev) && b.lets(a.dev)
 }
 
 // refused counts why feeds were not pulled.
@@ -121,6 +131,10 @@ func (w *world) refused(n *node, err error) {
 
 // judge fails for an error that an honest pair of nodes on a whole stream must not meet.
 func (n *node) judge(l *link, err error) {
+	if errors.Is(err, protocol.CodeNotMember) {
+		n.w.reach("out in the middle")
+		return
+	}
 	if err == nil || l.faulty || n.down || n.broken {
 		return
 	}
@@ -161,7 +175,9 @@ func (w *world) push(n *node, r *rand.Rand) {
 	l := &link{w: w, a: n, b: to}
 	sa, sb := l.ends()
 	session := w.session()
-	greet(n, to)
+	if !greet(n, to) {
+		return
+	}
 	w.spawn(n, l, func() {
 		conn := protocol.NewConn(sa, protocol.ConnConfig{Device: to.dev, Session: session, Protocol: protocol.StateBatchProtocol})
 		err := s.Push(conn, id, held)
@@ -188,7 +204,9 @@ func (w *world) replay(r *rand.Rand) {
 	w.reach("push replayed")
 	w.spawn(b.to, &link{w: w, a: b.to, b: w.nodeOf(b.from)}, func() {
 		ack, err := b.to.pushed.Receive(b.from, b.m)
-		if err != nil {
+		if errors.Is(err, protocol.CodeNotMember) {
+			w.reach("push of a removed device")
+		} else if err != nil {
 			b.to.ought(err)
 		} else if ack.Head != (feed.Head{}) {
 			b.to.published(ack.Head)

@@ -24,7 +24,12 @@ var reached = []string{
 	"clock skewed", "clock an hour back", "clock ten years back", "clock an hour ahead", "clock in 2099",
 	"clock stands", "clock drifts", "1970", "poison far ahead", "poison at the limit", "poison at the end of time",
 	"stamp refused", "counter carried", "edit refused: clock", "edit refused: stamps ahead", "the future came",
-	"rescue of a third device's word", "set aside",
+	"rescue of a third device's word", "set aside", "orderly end", "restore after a rescue",
+	"invite", "invite of a device that had left", "invite of a removed device", "leave", "revoke", "forget",
+	"removal by a mere member", "removal by a stranger", "removal of an admin by another",
+	"forged certificate", "rubbish over a certificate", "certificates in a hello", "turned away",
+	"membership changed after the question", "out in the middle", "stream of a removed device broken",
+	"push of a removed device", "feed dropped",
 	"push", "push replayed", "push applied", "push known", "push unsettled", "push gap", "push mismatch",
 	"push rejected", "push busy", "refused not_settled", "refused busy", "refused unknown_feed", "refused here",
 }

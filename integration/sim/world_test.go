@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
@@ -9,6 +10,7 @@ import (
 
 	"peerdex/feed"
 	"peerdex/kv/memory"
+	"peerdex/member"
 	"peerdex/record"
 )
 
@@ -16,6 +18,7 @@ import (
 type knobs struct {
 	interrupt, crash, history, leave, partition float64 // chance per step
 	push, gossip                                float64
+	govern                                      float64       // chance per step that a node does something about who belongs
 	corrupt, truncate                           float64       // chance per write to a stream
 	syncFails                                   float64       // chance per step that a node's next sync fails
 	busy                                        float64       // chance that a donor turns an Open away
@@ -57,15 +60,19 @@ type world struct {
 	rollbacks bool // some history went backwards, or an identity was cloned
 	moved     int  // entries that went over any stream
 
-	signed  map[headKey][]feed.Entry // the live set under each head an owner signed (Hist)
-	ever    map[feed.ID]map[string]bool
-	made    map[string][]record.Register // every edit of each shared field
-	history map[feed.ID][]feed.Head
-	stats   map[string]int
-	trace   []event
-	hash    uint64
-	events  int
-	full    bool // keep the whole trace
+	signed    map[headKey][]feed.Entry // the live set under each head an owner signed (Hist)
+	ever      map[feed.ID]map[string]bool
+	belonging bool                         // who belongs changes
+	sets      map[string]member.Set        // by the certificates they are made of
+	genuine   map[member.Cert]bool         // those that were signed by who they say
+	forgotten map[string]bool              // registers, with their keys, that went with a feed
+	made      map[string][]record.Register // every edit of each shared field
+	history   map[feed.ID][]feed.Head
+	stats     map[string]int
+	trace     []event
+	hash      uint64
+	events    int
+	full      bool // keep the whole trace
 }
 
 type headKey struct {
@@ -94,15 +101,19 @@ func newWorld(seed uint64, full bool) *world {
 		edges: map[[2]int]bool{}, cuts: map[[2]int]bool{},
 		now:    time.Unix(1_800_000_000, 0),
 		signed: map[headKey][]feed.Entry{}, ever: map[feed.ID]map[string]bool{}, history: map[feed.ID][]feed.Head{},
+		sets: map[string]member.Set{}, genuine: map[member.Cert]bool{}, forgotten: map[string]bool{},
 		made:  map[string][]record.Register{},
 		stats: map[string]int{}, hash: 14695981039346656037,
 	}
 	r := w.plan
 	w.lib[0] = byte(seed)
 	n := 3 + r.IntN(3)
+	if w.strands = chance(r, 0.5); w.strands {
+		n = 4 + r.IntN(2)
+	}
 	w.keys = 2 + r.IntN(7)
 	w.words = w.keys
-	if chance(r, 0.3) { // so that a device's word is often the last one
+	if chance(r, 0.4) { // so that a device's word is often the last one
 		w.words = 4 * w.keys
 	}
 	w.steps = 100 + r.IntN(100)
@@ -111,26 +122,33 @@ func newWorld(seed uint64, full bool) *world {
 		w.shape = feed.Shape{LeafBits: 1 + uint(r.IntN(2)), FanBits: 1 + uint(r.IntN(2))}
 	}
 	w.clone = chance(r, 0.15)
-	w.strands = chance(r, 0.4)
 	w.coarse = chance(r, 0.2)
 	if chance(r, 0.05) {
 		w.now = time.Unix(5, 0) // no device has a clock that survives being off (fault C-6)
 		w.reach("1970")
 	}
 	w.turn()
+	w.belonging = chance(r, 0.35)
+	if w.belonging {
+		w.lib = member.LibraryOf(rootKey())
+	}
 	for i := range n {
 		dev := deviceID(i)
 		w.feeds = append(w.feeds, feed.ID{Device: dev}, w.location(dev))
 	}
 	for i := range n {
-		w.add(deviceID(i)).start(memory.New(w.memory()))
+		w.add(deviceID(i))
+	}
+	w.found()
+	for _, n := range w.nodes {
+		n.start(memory.New(w.memory()))
 	}
 	if chance(r, 0.15) {
 		liar := w.nodes[r.IntN(n)]
 		liar.liar = true
 		w.log("liar", liar, 0, 0)
 	}
-	tree := chance(r, 0.6) // most pairs meet only through others
+	tree := w.strands || chance(r, 0.6) // most pairs meet only through others
 	for i := range n {
 		for j := range i {
 			if !tree || j == r.IntN(i) {
@@ -144,11 +162,8 @@ func newWorld(seed uint64, full bool) *world {
 	return w
 }
 
-func deviceID(i int) (d record.DeviceID) {
-	for k := range d {
-		d[k] = byte(i*37 + k*k + 1)
-	}
-	return d
+func deviceID(i int) record.DeviceID {
+	return record.DeviceID(keyOfDevice[i].Public().(ed25519.PublicKey))
 }
 
 func (w *world) location(d record.DeviceID) feed.ID {
@@ -171,8 +186,12 @@ func (w *world) turn() {
 		interrupt: of(0.02, 0.1, 0.3), crash: of(0, 0.02, 0.05), history: of(0, 0.02, 0.05),
 		leave: of(0, 0.002, 0.008), partition: of(0, 0.02), push: of(0, 0.1, 0.25), gossip: of(0, 0.1),
 		corrupt: of(0, 0, 0.01), truncate: of(0, 0, 0.01), syncFails: of(0, 0, 0.01), busy: of(0, 0, 0.1),
-		limit: []int{1, 2, 5, 0}[r.IntN(4)], fragment: chance(r, 0.3),
-		skew: time.Duration(of(0, 1, 90, 300) * float64(time.Second)), wild: chance(r, 0.3),
+		limit: []int{1, 1, 2, 5, 0}[r.IntN(5)], fragment: chance(r, 0.3),
+		govern: of(0.02, 0.05),
+		skew:   time.Duration(of(0, 1, 90, 300) * float64(time.Second)), wild: chance(r, 0.3),
+	}
+	if w.strands {
+		w.knob.interrupt, w.knob.limit = max(w.knob.interrupt, 0.1), 1
 	}
 	if w.knob.history > 0 || w.clone {
 		w.rollbacks = true
@@ -181,6 +200,9 @@ func (w *world) turn() {
 
 func (w *world) add(dev record.DeviceID) *node {
 	n := &node{w: w, i: len(w.nodes), dev: dev, fs: folder{}, marker: &marker{}, dial: w.right()}
+	for deviceID(n.key) != dev {
+		n.key++
+	}
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -194,7 +216,13 @@ func (w *world) alive() (out []*node) {
 	return out
 }
 
+// connected reports whether a and b can open streams to each other.
 func (w *world) connected(a, b *node) bool {
+	return w.wired(a, b) && a.lets(b.dev) && b.lets(a.dev)
+}
+
+// wired reports whether the network carries what a and b have opened.
+func (w *world) wired(a, b *node) bool {
 	e := edge(a.i, b.i)
 	return a != b && w.edges[e] && !w.cuts[e] && !a.gone && !b.gone
 }
@@ -306,11 +334,14 @@ func (w *world) run() (broken *bug) {
 			}
 		}
 	}()
+	if w.belonging {
+		w.nodes[0].certify(w.nodes[0].certs...)
+	}
 	w.storm(w.steps)
 	w.heal()
 	if chance(w.plan, 0.4) {
 		for _, n := range w.nodes {
-			if n.gone && chance(w.plan, 0.8) {
+			if n.gone && !n.outside && !n.left && chance(w.plan, 0.8) {
 				n.gone = false
 				w.reach("returned")
 				w.log("return", n, 0, 0)
@@ -331,6 +362,15 @@ func (w *world) run() (broken *bug) {
 func (w *world) storm(steps int) {
 	w.chaos = true
 	r := w.plan
+	old := w.knob.history > 0 && chance(r, 0.8)
+	for _, n := range w.nodes {
+		if w.coarse {
+			n.dial.grain = grain
+		}
+		if old && n.backup == nil {
+			n.backUp()
+		}
+	}
 	for step := range steps {
 		w.now = w.now.Add(time.Duration(20+r.IntN(400)) * time.Millisecond)
 		al := w.alive()
@@ -367,6 +407,12 @@ func (w *world) storm(steps int) {
 		case x < 0.64+w.knob.push+w.knob.gossip:
 			w.gossip(n, r)
 		}
+		if w.belonging && chance(r, w.knob.govern) {
+			n.govern(r)
+		}
+		if n.left && chance(r, 0.2) && len(w.alive()) > 2 {
+			w.leave(n)
+		}
 		w.accident(n, step, steps)
 		if w.strands {
 			w.strand(true)
@@ -383,12 +429,16 @@ func (w *world) storm(steps int) {
 			if n.rescan && chance(r, 0.5) {
 				n.scan()
 			}
+			if chance(w.pick, 0.3) {
+				n.refresh()
+				n.tidy()
+			}
 			if n.broken {
 				w.crash(n)
 			}
 		}
 	}
-	if chance(r, 0.2) {
+	if chance(r, 0.6) {
 		w.strand(false)
 	}
 	w.chaos = false
@@ -397,26 +447,35 @@ func (w *world) storm(steps int) {
 // strand takes away everybody who could still complete a feed for an unsettled node, if there is one;
 // behind: only where somebody is left who is settled further back.
 func (w *world) strand(behind bool) {
-	for _, n := range w.alive() {
-		for _, id := range w.feeds {
+	var feeds []feed.ID // of devices before those of locations: they are seldom unsettled
+	for k := range w.feeds {
+		feeds = append(feeds, w.feeds[2*k%len(w.feeds)+2*k/len(w.feeds)])
+	}
+	for _, id := range feeds {
+		for _, n := range w.alive() {
 			st, _ := n.st.State(id)
-			if _, ok := n.at(id); ok || id.Device == n.dev {
+			if _, ok := n.at(id); ok || id.Device == n.dev || !n.follows(id) {
 				continue
 			}
 			var able []*node
-			below := false
+			var below *node
 			for _, m := range w.alive() {
 				h, ok := m.at(id)
-				below = below || ok && m.dev != id.Device && !h.IsGenesis() && h.Compare(st.Floor) < 0
+				if ok && m.dev != id.Device && !h.IsGenesis() && h.Compare(st.Floor) < 0 {
+					below = m
+				}
 				if m != n && (m.dev == id.Device || ok && h.Compare(st.Floor) >= 0 && !h.IsGenesis()) {
 					able = append(able, m)
 				}
 			}
-			if len(w.alive())-len(able) < 2 || behind && !below {
+			if len(w.alive())-len(able) < 2 || behind && below == nil {
 				continue
 			}
 			w.reach("stranded")
 			w.strands = false
+			if below != nil {
+				w.edges[edge(n.i, below.i)] = true
+			}
 			for _, m := range able {
 				w.leave(m)
 			}
@@ -454,6 +513,13 @@ func (w *world) accident(n *node, step, steps int) {
 	if (k.skew > 0 || k.wild) && chance(r, 0.03) {
 		n.turnClock(r)
 	}
+	for _, m := range w.alive() { // what it has rescued goes with the rest
+		if m.tended--; m.tended == 0 && m.backup != nil && !m.st.Frozen() {
+			w.reach("restore after a rescue")
+			w.restore(m, true)
+			m.edit(r)
+		}
+	}
 	if w.clone && step > steps/2 {
 		w.clone = false
 		w.duplicate(n)
@@ -468,7 +534,7 @@ func (w *world) schedule() {
 			if t.done {
 				continue
 			}
-			if !w.connected(t.link.a, t.link.b) || chance(w.pick, w.knob.interrupt/3) {
+			if !w.wired(t.link.a, t.link.b) || chance(w.pick, w.knob.interrupt/3) {
 				if !t.link.faulty {
 					w.reach("interrupt")
 				}
@@ -500,8 +566,13 @@ func (w *world) kill(n *node) {
 	w.sweep()
 }
 
-// crash cuts the power of n and starts it again on what survived.
+// crash cuts the power of n and starts it again on what survived; sometimes n ends in good order.
 func (w *world) crash(n *node) {
+	if w.chaos && !n.broken && !n.syncFails && chance(w.plan, 0.15) {
+		w.reach("orderly end")
+		n.sync()
+		n.ought(n.clock.Rest())
+	}
 	lose := n.disk.Unsynced()
 	keep := lose
 	if chance(w.plan, 0.7) {
@@ -524,37 +595,44 @@ func (w *world) rewrite(n *node) {
 	r := w.plan
 	switch z := r.Float64(); {
 	case z < 0.35 || z < 0.85 && n.backup == nil:
-		b := n.disk.Backup()
-		n.backup = &backup{b, n.bound}
-		w.log("backup", n, 0, 0)
+		n.backUp()
 	case z < 0.85:
-		w.reach("restore")
-		keepMarker := chance(r, 0.5)
-		w.log("restore", n, 0, 0)
-		n.disk.Crash(0)
-		n.down = true
-		w.kill(n)
-		if keepMarker {
-			w.reach("restore with marker")
-		} else {
-			n.marker, n.bound, n.stamp = &marker{}, n.backup.bound, 0
-		}
-		n.acked = nil
-		n.start(memory.Restore(w.memory(), n.backup.disk))
-		if keepMarker && n.st.RolledBack() {
-			w.reach("marker tells")
-		}
-		n.rescan = true
+		w.restore(n, chance(r, 0.5))
 	default:
 		w.reach("wipe")
 		w.log("wipe", n, 0, 0)
 		n.disk.Crash(0)
 		n.down = true
 		w.kill(n)
-		n.marker, n.backup, n.bound, n.stamp, n.acked = &marker{}, nil, 0, 0, nil
+		n.marker, n.backup, n.bound, n.stamp, n.acked, n.durable = &marker{}, nil, 0, 0, nil, 0
 		n.start(memory.New(w.memory()))
 		n.rescan = true
 	}
+}
+
+func (n *node) backUp() {
+	n.w.log("backup", n, 0, 0)
+	n.backup = &backup{n.disk.Backup(), n.bound, n.certs}
+}
+
+// restore puts an older copy of its home, or of its store alone, in the place of what n has.
+func (w *world) restore(n *node, keepMarker bool) {
+	w.reach("restore")
+	w.log("restore", n, 0, 0)
+	n.disk.Crash(0)
+	n.down = true
+	w.kill(n)
+	if keepMarker {
+		w.reach("restore with marker")
+	} else {
+		n.marker, n.bound, n.stamp, n.certs = &marker{}, n.backup.bound, 0, n.backup.certs
+	}
+	n.acked, n.durable = nil, 0
+	n.start(memory.Restore(w.memory(), n.backup.disk))
+	if keepMarker && n.st.RolledBack() {
+		w.reach("marker tells")
+	}
+	n.rescan = true
 }
 
 func (w *world) leave(n *node) {
@@ -569,7 +647,7 @@ func (w *world) duplicate(n *node) {
 	w.reach("clone")
 	w.log("clone", n, uint64(len(w.nodes)), 0)
 	c := w.add(n.dev)
-	c.dial, c.bound, c.ceiling = n.dial, n.bound, n.ceiling
+	c.dial, c.bound, c.ceiling, c.certs = n.dial, n.bound, n.ceiling, n.certs
 	for id, rec := range n.fs {
 		c.fs[id] = rec
 	}
