@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -99,8 +100,8 @@ func (b *bench) command(ctx context.Context, d *daemon, args ...string) (time.Du
 	return time.Since(start), nil
 }
 
-// pair joins b's library to a's and waits until neither lacks anything.
-func pair(ctx context.Context, a, b *daemon) error {
+// pair lets b join a's library, which others are in already, and waits until none lacks anything.
+func pair(ctx context.Context, a, b *daemon, others ...*daemon) error {
 	inv, err := a.client.Invite(ctx, node.InviteRequest{})
 	if err != nil {
 		return err
@@ -112,10 +113,10 @@ func pair(ctx context.Context, a, b *daemon) error {
 	if _, err := b.client.Join(ctx, req, nil); err != nil {
 		return err
 	}
-	return inStep(ctx, a, b)
+	return inStep(ctx, slices.Concat(others, []*daemon{a, b})...)
 }
 
-// inStep waits until both are connected and neither knows of a change that either lacks.
+// inStep waits until all are connected and none knows of a change that one of them lacks.
 func inStep(ctx context.Context, all ...*daemon) error {
 	for _, d := range all {
 		err := d.await(ctx, 20*time.Millisecond, "it is in step", func() (bool, error) {

@@ -212,7 +212,15 @@ func (b *bench) stock(home string, owners []owner) (names, folder string, each [
 	)
 	for i, o := range owners {
 		location := record.LocationID{byte(i + 1)}
-		if err := o.declare(s, location, fmt.Sprintf("/srv/%d", i+1)); err != nil {
+		own, err := o.open()
+		if err != nil {
+			return "", "", nil, err
+		}
+		err = o.declare(own, location, fmt.Sprintf("/srv/%d", i+1))
+		if err == nil {
+			err = bring(own, s, feed.ID{Device: o.id})
+		}
+		if err := errors.Join(err, own.Close()); err != nil {
 			return "", "", nil, err
 		}
 		entries := catalogue(b.entries/len(owners), uint64(i+1), false, &list)
@@ -263,32 +271,11 @@ func headOf(library feed.LibraryID, id feed.ID, entries []feed.Entry) (feed.Head
 	return feed.Head{Library: library, Feed: id, Seq: top, Count: uint64(len(entries)), Root: root, Boot: 1, Stamp: hlc.At(time.Now())}, err
 }
 
-// declare makes a location of o's and brings its registers into s.
-func (o owner) declare(s *store.Store, location record.LocationID, path string) (err error) {
-	own, err := o.open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, own.Close()) }()
+// declare makes a location of o's, whose store own is.
+func (o owner) declare(own *store.Store, location record.LocationID, path string) error {
 	e := record.Location(o.id, location)
-	err = own.SetRegisters(record.Register{Entity: e, Field: record.FieldName, Value: []byte(filepath.Base(path))},
+	return own.SetRegisters(record.Register{Entity: e, Field: record.FieldName, Value: []byte(filepath.Base(path))},
 		record.Register{Entity: e, Field: record.FieldPath, Value: []byte(path)}, record.Register{Entity: e, Field: record.FieldExists, Value: []byte{1}})
-	if err != nil {
-		return err
-	}
-	id := feed.ID{Device: o.id}
-	c := store.Change{Feed: id}
-	err = own.Entries(id, func(r store.Row) error {
-		c.Entries = append(c.Entries, feed.Entry{Key: bytes.Clone(r.Key), Seq: r.Seq, Record: bytes.Clone(r.Record)})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	st, _ := own.State(id)
-	c.Settle = st.Settled
-	_, err = s.Apply(c)
-	return err
 }
 
 // fullFolder is a folder of a hundred files at the top of each location.

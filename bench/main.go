@@ -50,6 +50,7 @@ var figures = []struct {
 	{"idle", (*bench).idling, false},
 	{"pair", (*bench).pairing, false},
 	{"find", (*bench).search, false},
+	{"bulk", (*bench).bulk, false},
 	{"pipe", (*bench).pipe, false},
 	{"crdt", (*bench).crdt, true},
 }
@@ -89,7 +90,7 @@ func run(ctx context.Context) (missed bool, err error) {
 	only := fs.String("only", strings.Join(quick, ","), "figures to measure; there are "+strings.Join(names, ", "))
 	report := fs.Bool("report", false, "exit 0 even if a bar is missed")
 	base := fs.String("dir", "", "where the temporary directory is made (default: the system's)")
-	limit := fs.Duration("limit", 20*time.Minute, "give up after so long")
+	limit := fs.Duration("limit", 30*time.Minute, "give up after so long")
 	fs.IntVar(&b.runs, "runs", 3, "times each figure is measured")
 	fs.IntVar(&b.files, "files", 100_000, "files to index")
 	fs.IntVar(&b.entries, "entries", 1_000_000, "entries to search, and to move")

@@ -426,5 +426,8 @@ func describe(text string) (path, transport, class string) {
 	case addr.IsPrivate(), addr.IsLinkLocalUnicast():
 		return "lan", transport, "private"
 	}
-	return path, transport, "public"
+	return path, transport, classPublic
 }
+
+// classPublic is the class of an address that is on no network of one's own.
+const classPublic = "public"

@@ -157,7 +157,7 @@ func (n *Node) dial(ctx context.Context, p *peer) {
 		n.dialFailed(ctx, p, now, err)
 		return
 	}
-	ours := n.hello(protocol.NewSessionID())
+	ours := n.hello(protocol.NewSessionID(), p.id)
 	stop := conn.Bind(ctx)
 	defer stop()
 	g, err := protocol.Greet(conn, ours, n.cfg.Now)

@@ -40,14 +40,15 @@ type session struct {
 	stopPush  context.CancelFunc // Node.mu guards it
 }
 
-// hello is how this device introduces itself.
-func (n *Node) hello(id protocol.SessionID) protocol.Hello {
+// hello is how this device introduces itself to d, to which it is connected.
+func (n *Node) hello(id protocol.SessionID, d record.DeviceID) protocol.Hello {
+	prefers := compressions(n.classOf(d))
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := protocol.Hello{
 		Library: n.lib.id, Session: id, MinVersion: protocol.MinVersion, MaxVersion: protocol.MaxVersion,
 		Name: n.nameOf(n.self), OS: n.osName(), AppVersion: n.cfg.Version, Boot: n.boot, HLC: n.clock.Last(),
-		ActiveSyncs: uint32(len(n.pulls) + len(n.serving)), Compression: []protocol.Compression{protocol.S2, protocol.Zstd},
+		ActiveSyncs: uint32(len(n.pulls) + len(n.serving)), Compression: prefers,
 	}
 	for _, c := range n.lib.certs {
 		h.Certs = append(h.Certs, c.Append(nil))
@@ -55,9 +56,18 @@ func (n *Node) hello(id protocol.SessionID) protocol.Hello {
 	return h
 }
 
+// compressions are what this device understands, the preferred first, which the initiator of a session decides:
+// on the way through the internet what makes less, elsewhere what takes less time.
+func compressions(class string) []protocol.Compression {
+	if class == classPublic {
+		return []protocol.Compression{protocol.Zstd, protocol.S2}
+	}
+	return []protocol.Compression{protocol.S2, protocol.Zstd}
+}
+
 // answer is the responder's side of a session.
 func (n *Node) answer(ctx context.Context, conn *protocol.Conn) error {
-	g, err := protocol.Answer(conn, n.hello(protocol.SessionID{}), n.cfg.Now)
+	g, err := protocol.Answer(conn, n.hello(protocol.SessionID{}, conn.Device()), n.cfg.Now)
 	if err != nil {
 		return err
 	}

