@@ -149,8 +149,10 @@ func holdPipe(dir, listen string) (err error) {
 	return err
 }
 
-// pipeLot is how many bytes of rows are handed on at a time.
-const pipeLot = 1 << 20
+const (
+	pipeLot   = 1 << 20   // bytes of rows handed on at a time
+	pipeTable = 256 << 10 // bytes, as the store has it when it loads: tables are 32 times as large, and many are made at once
+)
 
 // sendRows writes the rows in their order, each family a stream of Badger's, each lot with its length before it.
 func sendRows(db *badger.DB, to io.Writer) (err error) {
@@ -220,7 +222,7 @@ func joinPipe(ctx context.Context, dir, address string) (err error) {
 	if err := s.CloseWrite(); err != nil { // also what makes the other end hear of the stream
 		return err
 	}
-	db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
+	db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil).WithBaseTableSize(pipeTable))
 	if err != nil {
 		return err
 	}
