@@ -62,7 +62,7 @@ func (b *bench) tags(ctx context.Context) error {
 			}
 			shown := map[string]uint64{}
 			for _, t := range tags {
-				shown[t.Name] = t.Entries
+				shown[t.Name] = *t.Entries
 			}
 			if n := uint64(len(paths)); shown["by a"] != n || shown["by b"] != n {
 				return fmt.Errorf("%s shows %v, not %d of each", d.name, shown, n)

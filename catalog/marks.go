@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"peerdex/feed"
 	"peerdex/query"
 	"peerdex/record"
@@ -144,7 +146,7 @@ func (m *Marks) show(states map[record.TagID]*tagState) {
 		}
 	}
 	slices.SortFunc(m.tags, func(a, b Tag) int {
-		return cmp.Or(bytes.Compare(query.Fold(nil, []byte(a.Name)), query.Fold(nil, []byte(b.Name))), slices.Compare(a.ID[:], b.ID[:]))
+		return cmp.Or(cmp.Compare(FoldName(a.Name), FoldName(b.Name)), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	for i, t := range m.tags {
 		m.index[t.ID] = i
@@ -257,14 +259,26 @@ func tagOf(field string) (id record.TagID, ok bool) {
 // Tags returns every tag that is shown, by folded name and ID. The slice is not the caller's to change.
 func (m *Marks) Tags() []Tag { return m.tags }
 
-// Named returns the tags called so, large and small letters being equal (Unicode simple folding): several
-// if devices made them apart, none if there is none.
+// Named returns the tags called so, as SameName has it: several if devices made them apart, none if there is
+// none.
 func (m *Marks) Named(name string) (out []Tag) {
 	for _, t := range m.tags {
 		if SameName(t.Name, name) {
 			out = append(out, t)
 		}
 	}
+	return out
+}
+
+// WithID returns the tags that are shown of those whose IDs in hexadecimal begin so. One that was merged away is
+// the one it was merged into.
+func (m *Marks) WithID(digits string) (out []Tag) {
+	for id, i := range m.index {
+		if strings.HasPrefix(id.String(), digits) && !slices.Contains(out, m.tags[i]) {
+			out = append(out, m.tags[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b Tag) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return out
 }
 
@@ -312,10 +326,12 @@ func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint
 	return uint64(n), cmp.Or(failed, ctx.Err())
 }
 
-// SameName reports whether two names are one, large and small letters being equal.
-func SameName(a, b string) bool {
-	return bytes.Equal(query.Fold(nil, []byte(a)), query.Fold(nil, []byte(b)))
-}
+// FoldName returns what names of one tag have in common: composed characters (Unicode NFC), and no difference
+// between large and small letters.
+func FoldName(name string) string { return string(query.Fold(nil, norm.NFC.Bytes([]byte(name)))) }
+
+// SameName reports whether two names are one.
+func SameName(a, b string) bool { return FoldName(a) == FoldName(b) }
 
 // Tag returns the tag as which id is seen: itself, or the one it was merged into. False if it is gone or
 // unknown.
@@ -411,10 +427,10 @@ func (l Marked) Tags(entry record.EntryID, hash record.Hash) (out []Tag) {
 	return out
 }
 
-// Note returns the note that an entry shows: its own, else that of its content, else nothing.
-func (l Marked) Note(entry record.EntryID, hash record.Hash) string {
-	if own := l.entries[entry].note; own != "" || hash.IsZero() {
-		return own
+// Notes returns what is noted of an entry itself, and of its content.
+func (l Marked) Notes(entry record.EntryID, hash record.Hash) (own, content string) {
+	if !hash.IsZero() {
+		content = l.marks.contents[hash].note
 	}
-	return l.marks.contents[hash].note
+	return l.entries[entry].note, content
 }

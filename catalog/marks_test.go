@@ -42,8 +42,11 @@ func shown(t *testing.T, c *Catalog, at feed.ID, e record.EntryID, h record.Hash
 		}
 		names = append(names, "#"+tag.Name)
 	}
-	if note := m.In(at).Note(e, h); note != "" {
-		names = append(names, note)
+	own, content := m.In(at).Notes(e, h)
+	for _, note := range []string{own, content} {
+		if note != "" {
+			names = append(names, note)
+		}
 	}
 	return strings.Join(names, " ")
 }
@@ -70,7 +73,7 @@ func TestMarks(t *testing.T) {
 	step("#Family", newTag(1, "Family")...)
 	step("#Family #later", put(content, 1, 1), record.Register{Entity: content, Field: record.TagField(builtInTags()[2].ID), Value: []byte{1}})
 	step("#Family #later of the content", noteOn(content, "of the content"))
-	step("#Family #later its own", noteOn(entry, "its own"))
+	step("#Family #later its own of the content", noteOn(entry, "its own"))
 	step("#Family #later of the content", noteOn(entry, ""))
 	if got := shown(t, c, at, other, hash); got != "#Family #later of the content" {
 		t.Errorf("another file with that content shows %q", got)
@@ -158,6 +161,9 @@ func TestMarksOfMergedTags(t *testing.T) {
 	}
 	m, err = c.Marks()
 	must(t, err)
+	if got := m.WithID(record.TagID{2}.String()[:8]); len(got) != 1 || got[0].ID != (record.TagID{1}) {
+		t.Errorf("by the id of one that was merged: %+v", got)
+	}
 	for n, want := range map[byte]byte{1: 1, 2: 1, 3: 3, 4: 3, 5: 3, 6: 0, 7: 0} {
 		got, ok := m.Tag(record.TagID{n})
 		if ok != (want != 0) || got.ID != (record.TagID{want}) {
@@ -178,6 +184,19 @@ func TestMarksOfMergedTags(t *testing.T) {
 	}, func(h record.Hash) { t.Errorf("on content %v", h) })
 	if on != 1 {
 		t.Errorf("on %d entries, want 1", on)
+	}
+}
+
+// A name is one, however its characters are composed and large its letters.
+func TestNamesComposedApart(t *testing.T) {
+	s := newLedger(t)
+	must(t, s.SetRegisters(newTag(1, "Caf\u00e9")...))
+	m, err := New(s).Marks()
+	must(t, err)
+	for name, want := range map[string]int{"caf\u00e9": 1, "CAFE\u0301": 1, "cafe": 0, "caf\xe9": 0} {
+		if got := m.Named(name); len(got) != want {
+			t.Errorf("%q names %+v", name, got)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func (p *peer) tags() (out []string) {
 	}
 	for _, tag := range all {
 		if !tag.BuiltIn {
-			out = append(out, fmt.Sprintf("%s %d", tag.Name, tag.Entries))
+			out = append(out, fmt.Sprintf("%s %d", tag.Name, *tag.Entries))
 		}
 	}
 	return out

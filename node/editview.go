@@ -42,10 +42,10 @@ type RenameRequest struct {
 
 // TagView is one tag.
 type TagView struct {
-	ID      string `json:"id"` // hex of record.TagID
-	Name    string `json:"name"`
-	BuiltIn bool   `json:"built_in"`
-	Entries uint64 `json:"entries"` // files and folders of all devices that show it; not filled in everywhere
+	ID      string  `json:"id"` // hex of record.TagID
+	Name    string  `json:"name"`
+	BuiltIn bool    `json:"built_in"`
+	Entries *uint64 `json:"entries,omitempty"` // files and folders of all devices that show it; nil: not counted
 }
 
 // WrittenView is one value that an edit wrote.

@@ -22,6 +22,8 @@ func labelFault(name string) string {
 		return "its name is not valid UTF-8"
 	case strings.HasPrefix(name, "#"):
 		return "a name has no # in front: it is put there when the tag is shown"
+	case len(name) >= idDigits && strings.Trim(name, "0123456789abcdefABCDEF") == "" && strings.Trim(name, "0123456789") != "":
+		return fmt.Sprintf("%d or more hexadecimal digits are taken for the id of a tag", idDigits)
 	case strings.TrimSpace(name) != name:
 		return "its name begins or ends with a space"
 	case strings.ContainsAny(name, `/",`):

@@ -18,13 +18,9 @@ const idDigits = 8
 // tagNamed returns the tag of a name or id. It returns a Problem for an unknown one, and for a name that
 // several tags have.
 func tagNamed(m *catalog.Marks, name string) (catalog.Tag, error) {
-	found := m.Named(name)
+	found, code, what := m.Named(name), CodeConflict, "tags are called"
 	if len(found) == 0 && len(name) >= idDigits {
-		for _, t := range m.Tags() {
-			if strings.HasPrefix(t.ID.String(), strings.ToLower(name)) {
-				found = append(found, t)
-			}
-		}
+		found, code, what = m.WithID(strings.ToLower(name)), CodeAmbiguous, "tags have ids that begin with"
 	}
 	switch len(found) {
 	case 0:
@@ -39,8 +35,8 @@ func tagNamed(m *catalog.Marks, name string) (catalog.Tag, error) {
 		ids = append(ids, t.ID.String()[:idDigits])
 		views = append(views, tagView(t))
 	}
-	return catalog.Tag{}, &Problem{Code: CodeAmbiguous, Message: fmt.Sprintf("%d tags are called %q: %s", len(found), name, strings.Join(ids, ", ")),
-		Cause: "devices made them apart from each other", Try: fmt.Sprintf("name one by its id, or make them one: peer tag rename %s %s --merge", ids[0], ids[1]),
+	return catalog.Tag{}, &Problem{Code: code, Message: fmt.Sprintf("%d %s %q: %s", len(found), what, name, strings.Join(ids, ", ")),
+		Cause: "they were made apart from each other", Try: fmt.Sprintf("name one by its id, or make them one: peer tag rename %s %s --merge", ids[0], ids[1]),
 		Details: map[string]any{"tags": views}}
 }
 
@@ -68,9 +64,11 @@ func (n *Node) Tags(ctx context.Context, counted bool) ([]TagView, error) {
 	for _, t := range m.Tags() {
 		v := tagView(t)
 		if counted {
-			if v.Entries, err = n.catalog.Showing(ctx, m, t.ID); err != nil {
+			shown, err := n.catalog.Showing(ctx, m, t.ID)
+			if err != nil {
 				return nil, err
 			}
+			v.Entries = &shown
 		}
 		out = append(out, v)
 	}
@@ -260,10 +258,7 @@ func (n *Node) Note(_ context.Context, p PathRef) (NoteView, error) {
 	}
 	at := it.Location.Feed()
 	v := NoteView{Now: time.Now(), Device: idText(at.Device), Path: it.Path, Tags: []TagView{}}
-	_, v.Note = m.Of(record.Entry(at.Device, at.Location, it.File.ID))
-	if !it.File.Hash.IsZero() {
-		_, v.Content = m.Of(record.Content(it.File.Hash))
-	}
+	v.Note, v.Content = m.In(at).Notes(it.File.ID, it.File.Hash)
 	for _, t := range m.In(at).Tags(it.File.ID, it.File.Hash) {
 		v.Tags = append(v.Tags, tagView(t))
 	}

@@ -166,7 +166,9 @@ type Entry struct {
 	Modified   time.Time `json:"modified,omitzero"`
 	Hash       string    `json:"hash,omitempty"` // hex of record.Hash; empty: not known
 	Tags       []string  `json:"tags,omitempty"` // names of those it shows
-	Note       string    `json:"note,omitempty"` // filled in where an entry is asked for by itself
+	Note       string    `json:"note,omitempty"` // filled in where an entry is asked for by itself, as is the next
+
+	ContentNote string `json:"content_note,omitempty"` // of its content, wherever that lies
 }
 
 // ListQuery asks for what lies directly in a folder. Path is absolute on the device.

@@ -169,7 +169,7 @@ func (n *Node) marked(items []catalog.Item) ([]Entry, error) {
 	for _, it := range items {
 		e := n.entry(it)
 		e.Tags = tagsShown(m, it)
-		e.Note = m.In(it.Location.Feed()).Note(it.File.ID, it.File.Hash)
+		e.Note, e.ContentNote = m.In(it.Location.Feed()).Notes(it.File.ID, it.File.Hash)
 		out = append(out, e)
 	}
 	return out, nil

@@ -292,7 +292,7 @@ func (d *demo) agreeOnTag(ctx context.Context, names ...string) (shown []string,
 			text := ""
 			for _, t := range all {
 				if !t.BuiltIn {
-					text += fmt.Sprintf("#%s on %s", t.Name, plural(t.Entries, "file", "files"))
+					text += fmt.Sprintf("#%s on %s", t.Name, plural(*t.Entries, "file", "files"))
 				}
 			}
 			told[text] = append(told[text], dev.name)

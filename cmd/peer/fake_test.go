@@ -205,7 +205,7 @@ func copies() []node.Entry {
 	one := strings.Repeat("9f2c41d8", 8)
 	return []node.Entry{
 		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax.pdf", Path: "/home/mia/tax.pdf", ID: strings.Repeat("ab", 16),
-			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax", hostile}, Note: "paid\n" + hostile},
+			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax", hostile}, Note: "paid\n" + hostile, ContentNote: "of all copies\n" + hostile},
 		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax (1).pdf", Path: "/home/mia/Downloads/tax (1).pdf",
 			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax"}},
 		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: "tax.pdf", Path: "/mnt/box/" + hostile, Size: 1_200_000,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -11,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/catalog"
 	"peerdex/node"
 )
 
 const findLong = `Find files and folders on all devices. Devices that are away are searched too, as they were when last seen.
-Copies of one file, known by the hash of its content, share a line.
+An empty query, '', finds everything. Copies of one file, known by the hash of its content, share a line.
 
   beach 2019           both words are in the name; large and small letters are equal
   "beach 2019"         this is in the name, with the space
@@ -164,7 +166,9 @@ func (a *app) hit(now time.Time, copies []node.Entry) []string {
 		tags = append(tags, c.Tags...)
 	}
 	if len(tags) > 0 {
-		slices.Sort(tags)
+		slices.SortFunc(tags, func(a, b string) int { // as each entry has them
+			return cmp.Or(cmp.Compare(catalog.FoldName(a), catalog.FoldName(b)), cmp.Compare(a, b))
+		})
 		cells = append(cells, tagNames(slices.Compact(tags)))
 	}
 	return cells

@@ -27,7 +27,7 @@ func (a *app) noteCmd() *cobra.Command {
 		Args:        arguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				return a.showNote(cmd, args[0])
+				return a.showNote(cmd, args[0], req.Content)
 			}
 			if req.Text = args[1]; req.Text == "-" {
 				text, err := a.stdinNote()
@@ -68,7 +68,8 @@ func (a *app) stdinNote() (string, error) {
 	return strings.TrimSuffix(string(b), "\n"), nil
 }
 
-func (a *app) showNote(cmd *cobra.Command, arg string) error {
+// showNote prints what is noted of a file, or of its content alone.
+func (a *app) showNote(cmd *cobra.Command, arg string, content bool) error {
 	var t node.Targets
 	if err := a.editTargets(&t, []string{arg}); err != nil {
 		return err
@@ -83,14 +84,18 @@ func (a *app) showNote(cmd *cobra.Command, arg string) error {
 			return err
 		case a.json:
 			return a.document(api.SchemaNote, v)
-		case v.Note == "" && v.Content == "":
+		case v.Content == "" && (content || v.Note == ""):
 			a.hint("nothing is noted")
 			return nil
 		}
-		if v.Note != "" {
-			return a.print("%s\n", escapeLines(v.Note))
+		if v.Note != "" && !content {
+			if err := a.print("%s\n", escapeLines(v.Note)); err != nil || v.Content == "" {
+				return err
+			}
 		}
-		a.hint("on its content:")
+		if !content {
+			a.hint("on its content:")
+		}
 		return a.print("%s\n", escapeLines(v.Content))
 	})
 }

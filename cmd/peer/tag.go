@@ -53,6 +53,9 @@ func (a *app) tagChangeCmd(remove bool) *cobra.Command {
 			if !utf8.ValidString(req.Query) { // JSON would carry another
 				return usage(fmt.Sprintf("the query %q cannot be used here", req.Query), "it is not valid UTF-8", "name the files by their paths, as peer find -0 prints them")
 			}
+			if cmd.Flags().Changed("query") && strings.TrimSpace(req.Query) == "" {
+				return usage("the query is empty", "it would find every file there is", "--query path:2019/")
+			}
 			if len(args) < 2 && req.Query == "" {
 				return usage("it is not said which files", "after the tags come paths, or --query", cmd.Example[:strings.IndexByte(cmd.Example, '\n')])
 			}
@@ -274,11 +277,14 @@ func (a *app) tagsText(tags []node.TagView) string {
 	t := &table{right: map[int]bool{2: true}, shrink: 0}
 	t.row("TAG", "ID", "FILES", "")
 	for _, tag := range tags {
-		kind := ""
+		kind, files := "", ""
+		if tag.Entries != nil {
+			files = count(*tag.Entries)
+		}
 		if tag.BuiltIn {
 			kind = "built in"
 		}
-		t.row(tagNames([]string{tag.Name}), tag.ID[:min(tagDigits, len(tag.ID))], count(tag.Entries), kind)
+		t.row(tagNames([]string{tag.Name}), tag.ID[:min(tagDigits, len(tag.ID))], files, kind)
 	}
 	return a.render(t)
 }
@@ -288,8 +294,8 @@ func (a *app) tagRenameCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rename TAG NAME",
 		Short: "Call a tag something else, or make one of two",
-		Long: "Call a tag something else, on every device. With --merge NAME is another tag, or its id, and what\n" +
-			"has TAG has that one from now on.",
+		Long: "Call a tag something else, on every device. A name that another tag has is refused, but with --merge:\n" +
+			"NAME is that tag then, or its id, and what has TAG has that one from now on.",
 		Example: "peer tag rename familly family\n" +
 			"peer tag rename kin family --merge\n" +
 			"peer tag rename 9f3c12ab 77aa01ce --merge",
@@ -307,6 +313,9 @@ func (a *app) tagRenameCmd() *cobra.Command {
 				v, err := c.RenameTag(ctx, req)
 				if err != nil {
 					return err
+				}
+				if len(v.Written) == 0 {
+					return a.edited(v, fmt.Sprintf("%s is called so already; nothing has changed.", tagsOf(v)))
 				}
 				return a.edited(v, fmt.Sprintf("#%s is %s now.", escape(req.Tag), tagsOf(v)))
 			})

@@ -13,9 +13,9 @@ import (
 
 func (f *fake) Tags(context.Context, bool) ([]node.TagView, error) {
 	return []node.TagView{
-		{ID: strings.Repeat("9f3c12ab", 4), Name: "family", Entries: 1204},
-		{ID: strings.Repeat("77aa01ce", 4), Name: hostile, Entries: 1},
-		{ID: strings.Repeat("27d589a1", 4), Name: "later", BuiltIn: true},
+		{ID: strings.Repeat("9f3c12ab", 4), Name: "family", Entries: new(uint64(1204))},
+		{ID: strings.Repeat("77aa01ce", 4), Name: hostile, Entries: new(uint64(1))},
+		{ID: strings.Repeat("27d589a1", 4), Name: "later", BuiltIn: true, Entries: new(uint64)},
 	}, nil
 }
 
@@ -50,6 +50,9 @@ func (f *fake) ChangeTags(_ context.Context, req node.TagRequest) (node.EditView
 
 func (f *fake) RenameTag(_ context.Context, req node.RenameRequest) (node.EditView, error) {
 	tags, _ := f.Tags(context.Background(), false)
+	if req.To == "same" {
+		return node.EditView{Now: noon, Tags: tags[:1]}, nil
+	}
 	return node.EditView{Now: noon, Tags: tags[1:2], Written: make([]node.WrittenView, 1), Away: []string{"nas", "attic"}}, f.did(fmt.Sprint("rename ", req))
 }
 
@@ -65,6 +68,8 @@ func (f *fake) Note(_ context.Context, p node.PathRef) (node.NoteView, error) {
 	tags, _ := f.Tags(context.Background(), false)
 	v := node.NoteView{Now: noon, Device: laptopID, Path: p.Path, Tags: tags[:2]}
 	switch {
+	case strings.HasSuffix(p.Path, "both"):
+		v.Note, v.Content = "own", "shared"
 	case strings.HasSuffix(p.Path, "content"):
 		v.Content = "on the content"
 	case !strings.HasSuffix(p.Path, "none"):
@@ -151,5 +156,24 @@ func TestLocationNamedByBytes(t *testing.T) {
 		if code, _, stderr := b.run(args...); code != 0 || !strings.HasSuffix(b.fake.log(), strings.Repeat("4e", 16)) {
 			t.Errorf("%s: exit %d, %s, asked %s", verb, code, stderr, b.fake.log())
 		}
+	}
+}
+
+// Both notes of a file are shown, and with --content that of its content alone; an empty query edits nothing, and
+// a name that a tag has already is said to be so.
+func TestEditTexts(t *testing.T) {
+	for line, want := range map[string]string{
+		"note /both": "own\n|on its content:\nshared\n", "note /both --content": "shared\n", "note /x --content": "|nothing is noted\n", "tag rename family same": "#family is called so already; nothing has changed.\n",
+	} {
+		b := newBench(t)
+		code, out, stderr := b.run(strings.Fields(line)...)
+		if i := strings.IndexByte(want, '|'); code != 0 || strings.Contains(want, "own") && (out != "own\nshared\n" || !strings.Contains(stderr, "on its content:")) ||
+			i < 0 && out != want || i == 0 && (out != "" || !strings.Contains(stderr, strings.TrimSpace(want[1:]))) {
+			t.Errorf("peer %s: exit %d, %q, %q, want %q", line, code, out, stderr, want)
+		}
+	}
+	b := newBench(t)
+	if code, _, stderr := b.run("tag", "add", "x", "--query", " "); code != 2 || !strings.Contains(stderr, "the query is empty") || b.fake.log() != "" {
+		t.Errorf("an empty query: exit %d, %s", code, stderr)
 	}
 }

@@ -123,6 +123,11 @@ func (a *app) where(v node.Whereabouts) error {
 	if err := a.print("%s\n", strings.Join(parts, "   ")); err != nil {
 		return err
 	}
+	if first.ContentNote != "" { // one for all places
+		if err := a.print("on its content: %s\n", escape(first.ContentNote)); err != nil {
+			return err
+		}
+	}
 	t := &table{shrink: 1}
 	for _, e := range v.Places {
 		state := marked(fresh(v.Now, e.Online, e.AsOf), e.Gone)
@@ -174,6 +179,9 @@ func (a *app) info(v node.Info) error {
 	}
 	if e.Note != "" {
 		t.row("note", escape(e.Note))
+	}
+	if e.ContentNote != "" {
+		t.row("on content", escape(e.ContentNote))
 	}
 	if v.Lost {
 		t.row("above", "the folders above are not all known yet")
