@@ -265,7 +265,7 @@ func (s *standing) why() Cert {
 // departed says how a device left; it must have.
 func (s *standing) departed() Departure {
 	c := s.why()
-	d := Departure{Device: c.Subject, Kind: c.Kind, By: c.Issuer, Stamp: c.Stamp}
+	d := Departure{Device: c.Subject, Kind: c.Kind, By: c.Issuer, Stamp: c.Stamp, Added: s.add.Stamp}
 	if c.Kind == Lapse {
 		d.Role = s.add.Kind.role()
 	}

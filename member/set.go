@@ -47,6 +47,7 @@ type Departure struct {
 	Role   Role      // of a device that has left: the highest it ever had
 	By     [32]byte  // who said so: the root key, an admin, of a Lapse the device itself
 	Stamp  hlc.Stamp // when
+	Added  hlc.Stamp // when it was added, where a certificate is at hand that says so: Certs has none of those put out
 }
 
 // Set is who belongs to a library and who is out of it. The zero Set has no members.

@@ -369,7 +369,7 @@ func (n *Node) target(device string) (*record.DeviceID, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.peers[d] == nil || n.set.Role(d) == 0 {
-		return nil, &Problem{Code: CodeUnknownDevice, Message: "no such device to sync with", Cause: device + " is not another member of this library", Try: "peer devices"}
+		return nil, &Problem{Code: CodeUnknownDevice, Message: "no such device to sync with", Cause: n.nameOf(d) + " is not another member of this library", Try: "peer devices"}
 	}
 	return &d, nil
 }

@@ -97,7 +97,7 @@ func (n *Node) mayJoin(j protocol.Join) error {
 			Cause: "both devices belong to one library", Try: "peer devices"}
 	case len(n.set.Members()) > 1:
 		return &Problem{Code: CodeConflict, Message: "cannot join: this device belongs to a library with other devices",
-			Cause: fmt.Sprintf("it has %d other members, and a device is in one library at a time", len(n.set.Members())-1),
+			Cause: "a device is in one library at a time",
 			Try:   "invite the other device from here with `peer invite`, or `peer leave` first"}
 	case n.store.Frozen():
 		return &Problem{Code: CodeConflict, Message: "cannot join: this device's identity is in use twice",

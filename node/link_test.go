@@ -128,16 +128,17 @@ func TestDecideState(t *testing.T) {
 		reason string
 	}{
 		"paused":               {situation{paused: "by a person", others: 2, online: 2, feeds: []feedSituation{behind(true)}}, StatePaused, "by a person"},
+		"put out":              {situation{out: true, paused: "by a person", others: 1, everSettled: true}, StatePaused, "this device was put out of the library: the others refuse it"},
 		"paused alone":         {situation{paused: "the disk is almost full"}, StatePaused, "the disk is almost full"},
 		"alone":                {situation{}, StateReady, "no other devices"},
 		"nobody reached":       {situation{others: 1}, StateUninitialized, "no other device reached yet"},
 		"reached, no heads":    {situation{others: 1, online: 1}, StateUninitialized, "nothing received yet"},
-		"first feed":           {situation{others: 1, online: 1, feeds: []feedSituation{never(true)}}, StateBackfilling, "1 feeds never settled here"},
-		"a new one among old":  {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{behind(true), never(true)}}, StateBackfilling, "1 feeds never settled here"},
-		"behind":               {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{behind(true)}}, StateCatchingUp, "1 feeds behind"},
+		"first feed":           {situation{others: 1, online: 1, feeds: []feedSituation{never(true)}}, StateBackfilling, "1 feed never settled here"},
+		"a new one among old":  {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{behind(true), never(true)}}, StateBackfilling, "1 feed never settled here"},
+		"behind":               {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{behind(true)}}, StateCatchingUp, "1 feed behind"},
 		"cut":                  {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{cut, behind(true)}}, StateCatchingUp, "2 feeds behind"},
 		"nobody can serve":     {situation{others: 1, online: 1, everSettled: true, feeds: []feedSituation{behind(false), never(false)}}, StateReady, "settled at every head that anyone reachable can serve"},
-		"nobody reachable":     {situation{others: 1, everSettled: true, feeds: []feedSituation{behind(false)}}, StateReady, "no device reachable has anything newer"},
+		"nobody reachable":     {situation{others: 1, everSettled: true, feeds: []feedSituation{behind(false)}}, StateReady, "no other device is connected"},
 		"never, nobody serves": {situation{others: 1, online: 1, feeds: []feedSituation{never(false)}}, StateUninitialized, "nothing received yet"},
 	} {
 		if state, reason := decideState(c.in); state != c.state || reason != c.reason {

@@ -75,6 +75,9 @@ func (n *Node) reread() error {
 	n.mu.Unlock()
 	n.gater.Set(set.Members())
 	n.noteDismissed(out)
+	if err := n.readPast(set); err != nil {
+		return err
+	}
 	if changed {
 		if err := n.home.saveLibrary(lib); err != nil {
 			return err
@@ -93,6 +96,28 @@ func (n *Node) forgetUnfollowed() {
 	maps.DeleteFunc(n.compared, func(k compareKey, _ uint64) bool { return !n.follow[k.feed] || n.peers[k.device] == nil })
 	maps.DeleteFunc(n.forked, func(id feed.ID, _ feed.Head) bool { return !n.follow[id] })
 	n.metrics.RetryQueued(len(n.retries))
+}
+
+// readPast finds out when devices that are out were last talked to, once for each.
+func (n *Node) readPast(set member.Set) error {
+	n.mu.Lock()
+	known := n.past
+	n.mu.Unlock()
+	past := map[record.DeviceID]time.Time{}
+	for _, gone := range set.Gone() {
+		at, ok := known[gone.Device]
+		if !ok {
+			var err error
+			if at, err = n.lastSeen(gone.Device); err != nil {
+				return fmt.Errorf("read last contacts: %w", err)
+			}
+		}
+		past[gone.Device] = at
+	}
+	n.mu.Lock()
+	n.past = past
+	n.mu.Unlock()
+	return nil
 }
 
 // readSet evaluates the certificates of all device feeds, and those kept beside the store.

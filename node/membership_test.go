@@ -117,7 +117,7 @@ func TestRevoke(t *testing.T) {
 		if l, err := n.List(t.Context(), ListQuery{Device: idText(b.self), Path: folders[1]}); err != nil || l.Gone != GoneRevoked || len(l.Entries) != 1 || l.Entries[0].Gone != GoneRevoked {
 			t.Errorf("%s lists %+v, %v", n.name(), l, err)
 		}
-		if got := n.of(b); got.Gone != GoneRevoked || got.GoneBy != "root" || got.Name != "b" || got.Files != 1 || got.Role != "" {
+		if got := n.of(b); got.Gone != GoneRevoked || got.GoneBy != "root" || got.Name != "b" || got.Files != 1 || got.Role != "" || got.Seen.IsZero() || got.Added.IsZero() {
 			t.Errorf("%s shows %+v", n.name(), got)
 		}
 		for _, id := range []protocol.ID{protocol.SessionProtocol, protocol.StateBatchProtocol, protocol.BackfillProtocol, protocol.PairProtocol} {
@@ -153,7 +153,7 @@ func TestRevoke(t *testing.T) {
 	a = start(t, home, "a")
 	await(t, "in step again", func() bool { return connected(a, c)() && inStep(a, c)() })
 	a.once(eventlog.DeviceRevoked{}, b)
-	if got := a.of(b); got.Gone != GoneRevoked || got.Files != 1 {
+	if got := a.of(b); got.Gone != GoneRevoked || got.Files != 1 || got.Seen.IsZero() || got.Added.IsZero() {
 		t.Errorf("after a restart: %+v", got)
 	}
 
@@ -215,6 +215,14 @@ func TestLeave(t *testing.T) {
 	}
 	for _, n := range []*running{a, c} {
 		await(t, "b is gone", func() bool { return n.of(b).Gone == GoneLeft })
+		if v := n.of(b); v.Seen.IsZero() || v.Added.IsZero() || v.GoneSince.Before(v.Added) {
+			t.Errorf("%s says b was added %v and last seen %v", n.name(), v.Added, v.Seen)
+		}
+		_, err := n.Pause(t.Context(), idText(b.self), 0)
+		wantCode(t, "pausing a device that left", err, CodeUnknownDevice)
+		if p := new(Problem); !errors.As(err, &p) || !strings.HasPrefix(p.Cause, "b is") {
+			t.Errorf("it is called otherwise: %v", err)
+		}
 		n.once(eventlog.DeviceLeft{}, b)
 		if got := n.names(b.self, locs[1]); len(got) != 1 {
 			t.Errorf("%s has of b %v", n.name(), got)
@@ -426,6 +434,8 @@ func TestApproval(t *testing.T) {
 	a.invite(1)
 
 	digits, joined := b.asks(a)
+	_, inviteErr := b.Invite(t.Context(), InviteRequest{})
+	wantCode(t, "an invite of a device that joins", inviteErr, CodeConflict)
 	await(t, "a shows the request", func() bool {
 		all, err := a.Requests(t.Context())
 		return err == nil && len(all) == 1 && all[0].Digits == digits && all[0].Name == "nas" && all[0].Approve == "peer devices approve "+digits

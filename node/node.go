@@ -88,8 +88,9 @@ type Node struct {
 	root     ed25519.PrivateKey
 	lib      belonging
 	set      member.Set
-	facts    map[record.DeviceID]facts // what devices say of themselves
-	setAt    uint64                    // generation of the membership (store.Generation) that set was read at
+	facts    map[record.DeviceID]facts     // what devices say of themselves
+	past     map[record.DeviceID]time.Time // last contact with devices that are out
+	setAt    uint64                        // generation of the membership (store.Generation) that set was read at
 	follow   map[feed.ID]bool
 	peers    map[record.DeviceID]*peer
 	phase    phase

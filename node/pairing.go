@@ -48,8 +48,12 @@ func inviteName(id protocol.InviteID) string { return "invite " + hex.EncodeToSt
 // newInvite makes an invite and opens the pairing window for it.
 func (n *Node) newInvite(ttl time.Duration, uses int, now time.Time) (protocol.Secret, invite, error) {
 	n.mu.Lock()
-	role, hasRoot := n.set.Role(n.self), n.root != nil
+	role, hasRoot, joining := n.set.Role(n.self), n.root != nil, len(n.joining) > 0
 	n.mu.Unlock()
+	if joining {
+		return protocol.Secret{}, invite{}, &Problem{Code: CodeConflict, Message: "cannot invite: this device is joining a library",
+			Cause: "an invite into the one that it leaves would be worth nothing", Try: "peer invite, once it has joined"}
+	}
 	if role != member.Admin && !hasRoot {
 		return protocol.Secret{}, invite{}, &Problem{Code: CodeNotAllowed,
 			Message: "cannot invite: this device is not an admin of the library",

@@ -9,6 +9,7 @@ import (
 
 // situation is what the sync state is decided from.
 type situation struct {
+	out         bool   // this device was put out of the library
 	paused      string // why, or empty
 	others      int    // members besides this device
 	online      int    // of those, with a live session
@@ -24,6 +25,9 @@ type feedSituation struct {
 
 // decideState returns the node's sync state and why (docs/replication.md, 6).
 func decideState(s situation) (state, reason string) {
+	if s.out {
+		return StatePaused, "this device was put out of the library: the others refuse it"
+	}
 	if s.paused != "" {
 		return StatePaused, s.paused
 	}
@@ -44,17 +48,24 @@ func decideState(s situation) (state, reason string) {
 	}
 	switch {
 	case first > 0:
-		return StateBackfilling, fmt.Sprintf("%d feeds never settled here", first)
+		return StateBackfilling, feedCount(first) + " never settled here"
 	case lacking > 0:
-		return StateCatchingUp, fmt.Sprintf("%d feeds behind", lacking)
+		return StateCatchingUp, feedCount(lacking) + " behind"
 	case !s.everSettled && s.online == 0:
 		return StateUninitialized, "no other device reached yet"
 	case !s.everSettled:
 		return StateUninitialized, "nothing received yet"
 	case s.online == 0:
-		return StateReady, "no device reachable has anything newer"
+		return StateReady, "no other device is connected"
 	}
 	return StateReady, "settled at every head that anyone reachable can serve"
+}
+
+func feedCount(n int) string {
+	if n == 1 {
+		return "1 feed"
+	}
+	return fmt.Sprintf("%d feeds", n)
 }
 
 // phase is the current state with its history of one step.

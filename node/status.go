@@ -189,7 +189,10 @@ func (n *Node) viewStanding(v *DeviceView, d record.DeviceID) {
 	if !out {
 		return
 	}
-	v.Gone, v.GoneSince = n.goneAs(d), gone.Stamp.Time()
+	v.Gone, v.GoneSince, v.Seen = n.goneAs(d), gone.Stamp.Time(), n.past[d]
+	if gone.Added != 0 {
+		v.Added = gone.Added.Time()
+	}
 	switch {
 	case !gone.Kind.Removes():
 	case gone.By == [32]byte(n.lib.root):

@@ -407,7 +407,7 @@ func (n *Node) decide(now time.Time) {
 	n.deciding.Lock() // or two transitions could be told in the wrong order
 	defer n.deciding.Unlock()
 	n.mu.Lock()
-	s := situation{paused: n.pauseReason(now)}
+	s := situation{paused: n.pauseReason(now), out: n.set.Role(n.self) == 0}
 	for _, d := range n.set.Members() {
 		p := n.peers[d]
 		if p == nil {

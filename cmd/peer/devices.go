@@ -95,6 +95,9 @@ func (a *app) devicesText(list []node.DeviceView) string {
 		if d.Gone != "" {
 			role = escape(d.Gone)
 		}
+		if d.Paused {
+			link += ", paused"
+		}
 		t.row(name, escape(d.Short), role, link, count(d.Files), size(d.Bytes), a.date(d.Added), seen(now, d))
 	}
 	return a.render(t)
@@ -152,6 +155,9 @@ func (a *app) deviceText(d node.DeviceView, all []node.DeviceView) string {
 		line("role", fmt.Sprintf("%s since %s", escape(d.Role), a.date(d.Added)))
 	} else {
 		line("role", fmt.Sprintf("%s on %s%s", escape(d.Gone), a.date(d.GoneSince), goneBy(d, all)))
+		if !d.Added.IsZero() {
+			line("added", a.date(d.Added))
+		}
 	}
 	line("system", escape(strings.Join(nonEmpty(d.OS, d.Version), ", peer ")))
 	line("link", a.linkCell(d))

@@ -301,7 +301,7 @@ func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinPr
 		fn(node.JoinProgress{Stage: "waiting", Address: req.Addrs[0], Digits: "402913", Approve: "peer devices approve 402913"})
 	}
 	fn(node.JoinProgress{Stage: "connected", Device: "nas", Address: req.Addrs[0], RTT: metrics.Seconds(3 * time.Millisecond)})
-	fn(node.JoinProgress{Stage: "joined", Device: "nas"})
+	fn(node.JoinProgress{Stage: "joined", Device: "nas", Renamed: &node.RenameView{From: "laptop", To: "laptop-2"}})
 	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 0, Total: 217570})
 	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 217570, Total: 217570})
 	fn(node.JoinProgress{Stage: "in_step", Device: "nas", Done: 217570, Total: 217570, Met: []string{"nanopi", hostile}})

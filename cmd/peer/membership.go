@@ -44,7 +44,8 @@ func (a *app) approve(ctx context.Context, c *api.Client, ref string, refuse, ye
 			if r.Name != ref {
 				continue
 			}
-			if ok, err := a.confirm(yes, fmt.Sprintf("%s shows the digits %s?", escape(r.Name), grouped(r.Digits))); err != nil || !ok {
+			if ok, err := a.confirm(yes, fmt.Sprintf("%s shows the digits %s?", escape(r.Name), grouped(r.Digits)),
+				"say --yes, or approve it by the digits that it shows"); err != nil || !ok {
 				return err
 			}
 			break
@@ -160,7 +161,7 @@ func (a *app) remove(ctx context.Context, c *api.Client, ref string, forget bool
 	if how.dry {
 		return a.print("%s\nNothing was changed.\n", what)
 	}
-	if ok, err := a.confirm(how.yes, what); err != nil || !ok {
+	if ok, err := a.confirm(how.yes, what, lookFirst); err != nil || !ok {
 		return err
 	}
 	v, err := c.Remove(ctx, node.RemoveRequest{Device: plan.Device.ID, Forget: forget})
@@ -308,7 +309,7 @@ func (a *app) leave(ctx context.Context, c *api.Client, how caution) error {
 	if how.dry {
 		return a.print("%s\nNothing was changed.\n", what)
 	}
-	if ok, err := a.confirm(how.yes, what); err != nil || !ok {
+	if ok, err := a.confirm(how.yes, what, lookFirst); err != nil || !ok {
 		return err
 	}
 	v, err := c.Leave(ctx, false)

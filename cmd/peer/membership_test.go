@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mdp/qrterminal/v3"
 
 	"peerdex/api"
 	"peerdex/node"
@@ -156,7 +159,8 @@ func TestConfirmation(t *testing.T) {
 			}
 		}
 		b := newHousehold(t)
-		if code, out, stderr := b.run(append(strings.Fields(line), "--json")...); code != 2 || out != "" || !strings.Contains(stderr, "--yes") {
+		if code, out, stderr := b.run(append(strings.Fields(line), "--json")...); code != 2 || out != "" || !strings.Contains(stderr, "--yes") ||
+			strings.Contains(stderr, "--dry-run") == strings.Contains(line, "approve") {
 			t.Errorf("peer %s --json: exit %d, %q, %q", line, code, out, stderr)
 		}
 	}
@@ -166,6 +170,12 @@ func TestConfirmation(t *testing.T) {
 func TestInviteCode(t *testing.T) {
 	b := newBench(t)
 	code, out, _ := b.run("invite", "--qr")
+	line := regexp.MustCompile(`/\S+#\S+`).FindString(out)
+	var half strings.Builder
+	qrterminal.GenerateHalfBlock(line, qrterminal.L, &half)
+	if line == "" || !strings.Contains(out, half.String()) {
+		t.Errorf("the code is not that of the join line %q:\n%s", line, out)
+	}
 	if code != 0 || strings.Count(out, "\n") < 20 || !strings.Contains(out, "█") || !strings.Contains(out, "/p2p/") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
