@@ -32,6 +32,9 @@ type Backend interface {
 	// SetHashing changes which files of a location of this device are read to hash their contents: "auto",
 	// "all" or "none".
 	SetHashing(ctx context.Context, id, policy string) (node.LocationView, error)
+	// SetFetch changes whether the entries of another device's location are kept here. It returns once those of
+	// one that becomes lazy are given up.
+	SetFetch(ctx context.Context, device, id string, policy node.Fetch) (node.LocationView, error)
 	// Rescan compares a location of this device with the disk and returns when done, like AddLocation.
 	Rescan(ctx context.Context, id string, progress func(node.ScanProgress)) (node.ScanView, error)
 
@@ -67,6 +70,9 @@ type Backend interface {
 	Resume(ctx context.Context, device string) (node.PauseView, error)
 	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried.
 	SyncNow(ctx context.Context, device string) (node.NowView, error)
+
+	// SyncPlan says what would be done about what is lacking of one device or all; nothing is done.
+	SyncPlan(ctx context.Context, device string) (node.PlanView, error)
 
 	// Refused notes that a request, named by its route, was answered with a problem.
 	Refused(route string, code node.Code)

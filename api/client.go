@@ -265,7 +265,13 @@ func (c *Client) RemoveLocation(ctx context.Context, location string) (v node.Lo
 
 // SetHashing is Backend.SetHashing for whatever name or prefix ResolveLocation takes.
 func (c *Client) SetHashing(ctx context.Context, location, policy string) (v node.LocationView, err error) {
-	err = c.get(ctx, http.MethodPost, "/v1/locations/set", nil, setting{placeOf(location), policy}, &v)
+	err = c.get(ctx, http.MethodPost, "/v1/locations/set", nil, setting{place: placeOf(location), Hash: policy}, &v)
+	return v, err
+}
+
+// SetFetch is Backend.SetFetch for whatever name or prefix ResolveLocation takes.
+func (c *Client) SetFetch(ctx context.Context, location string, policy node.Fetch) (v node.LocationView, err error) {
+	err = c.within(ctx, c.slow, http.MethodPost, "/v1/locations/set", nil, setting{place: placeOf(location), Fetch: policy}, &v)
 	return v, err
 }
 
@@ -288,7 +294,7 @@ func (c *Client) List(ctx context.Context, req node.ListQuery) (v node.Listing, 
 	q := url.Values{"device": {req.Device}, "limit": {strconv.Itoa(req.Limit)}}
 	setText(q, "path", req.Path)
 	setText(q, "after", req.After)
-	err = c.soon(ctx, http.MethodGet, "/v1/entries", q, nil, &v)
+	err = c.within(ctx, c.slow, http.MethodGet, "/v1/entries", q, nil, &v)
 	return v, err
 }
 

@@ -40,6 +40,7 @@ const (
 	SchemaSyncStatus = "peer.sync_status/v1"
 	SchemaPause      = "peer.pause/v1"
 	SchemaSyncNow    = "peer.sync_now/v1"
+	SchemaSyncPlan   = "peer.sync_plan/v1"
 	SchemaMetrics    = "peer.metrics/v1"
 	SchemaEvents     = "peer.events/v1"
 	SchemaEvent      = "peer.event/v1" // of a line of a stream

@@ -92,6 +92,9 @@ func (s Server) where(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := unhurried(w); err != nil { // other devices may be asked
+		return err
+	}
 	v, err := s.Backend.Where(r.Context(), req)
 	return answer(w, SchemaWhere, v, err)
 }
@@ -101,19 +104,22 @@ func (s Server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := unhurried(w); err != nil {
+		return err
+	}
 	v, err := s.Backend.Info(r.Context(), req)
 	return answer(w, SchemaInfo, v, err)
 }
 
 // Where is Backend.Where; the device is whatever ResolveDevice takes, or empty for this one.
 func (c *Client) Where(ctx context.Context, req node.WhereQuery) (v node.Whereabouts, err error) {
-	err = c.soon(ctx, http.MethodGet, "/v1/where", whereValues(req), nil, &v)
+	err = c.within(ctx, c.slow, http.MethodGet, "/v1/where", whereValues(req), nil, &v)
 	return v, err
 }
 
 // Info is Backend.Info; the device is whatever ResolveDevice takes, or empty for this one.
 func (c *Client) Info(ctx context.Context, req node.WhereQuery) (v node.Info, err error) {
-	err = c.soon(ctx, http.MethodGet, "/v1/info", whereValues(req), nil, &v)
+	err = c.within(ctx, c.slow, http.MethodGet, "/v1/info", whereValues(req), nil, &v)
 	return v, err
 }
 

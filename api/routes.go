@@ -68,6 +68,7 @@ func (s Server) routes() map[string]handler {
 		"POST /v1/sync/pause":  s.pause,
 		"POST /v1/sync/resume": s.resume,
 		"POST /v1/sync/now":    s.syncNow,
+		"GET /v1/sync/plan":    s.syncPlan,
 		"GET /v1/metrics":      s.metrics,
 		"GET /v1/events":       s.events,
 	}
@@ -100,13 +101,18 @@ func (s Server) device(ctx context.Context, ref string) (string, error) {
 	return d.ID, err
 }
 
-// location returns the id of this device's location that ref names.
-func (s Server) location(ctx context.Context, ref string) (string, error) {
+// anyLocation returns the location of any device that ref names.
+func (s Server) anyLocation(ctx context.Context, ref string) (node.LocationView, error) {
 	list, err := s.Backend.Locations(ctx)
 	if err != nil {
-		return "", err
+		return node.LocationView{}, err
 	}
-	l, err := ResolveLocation(list, ref)
+	return ResolveLocation(list, ref)
+}
+
+// location returns the id of this device's location that ref names.
+func (s Server) location(ctx context.Context, ref string) (string, error) {
+	l, err := s.anyLocation(ctx, ref)
 	if err != nil {
 		return "", err
 	}
@@ -245,6 +251,9 @@ func (s Server) list(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := unhurried(w); err != nil { // another device may be asked
+		return err
 	}
 	v, err := s.Backend.List(r.Context(), req)
 	return answer(w, SchemaListing, v, err)

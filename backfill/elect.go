@@ -28,10 +28,15 @@ func (c Candidate) Score(now time.Time) float64 {
 	if c.Online {
 		score += 100
 	}
-	if !c.Failed.IsZero() && now.Sub(c.Failed) < failureMemory {
+	if c.Lately(now) {
 		score -= 40
 	}
 	return score
+}
+
+// Lately reports whether a session with it failed so lately that it weighs on its score.
+func (c Candidate) Lately(now time.Time) bool {
+	return !c.Failed.IsZero() && now.Sub(c.Failed) < failureMemory
 }
 
 // Elect orders candidates from best to worst, ties by device ID. Those that are away or can serve

@@ -31,7 +31,8 @@ const (
 // FindOptions say what to search for, and how it is shown. The zero value finds everything.
 type FindOptions struct {
 	Query   query.Query
-	Sets    []Set // what each of the query's terms names
+	Sets    []Set    // what each of the query's terms names
+	Only    *feed.ID // the one location to search; nil: all
 	Sort    Sort
 	Reverse bool // the other way round
 }
@@ -40,6 +41,14 @@ type FindOptions struct {
 type Set struct {
 	Devices []record.DeviceID
 	Entries map[feed.ID]map[record.EntryID]bool
+}
+
+// Entries returns the set of single entries of one location.
+func Entries(id feed.ID, entries ...record.EntryID) (s Set) {
+	for _, e := range entries {
+		s.add(id, e)
+	}
+	return s
 }
 
 func (s *Set) add(id feed.ID, e record.EntryID) {
@@ -152,6 +161,9 @@ func (c *Catalog) search(ctx context.Context, o FindOptions) (*search, error) {
 	}
 	s := &search{Catalog: c, scopes: scopes, taken: map[int]bool{}}
 	for k, p := range scopes {
+		if o.Only != nil && p.Feed() != *o.Only {
+			continue
+		}
 		for _, set := range o.Sets {
 			p.in = append(p.in, member{slices.Contains(set.Devices, p.Owner), set.Entries[p.Feed()]})
 		}

@@ -56,24 +56,16 @@ func (c *Catalog) Resolve(device record.DeviceID, path string) (Item, error) {
 
 // ResolveIn is Resolve for who asks for many paths and has what Locations returned.
 func (c *Catalog) ResolveIn(all []Location, device record.DeviceID, path string) (Item, error) {
-	for _, l := range all {
-		if l.Owner != device {
-			continue
-		}
-		names, ok := within(path, l.Path)
-		if !ok {
-			names, ok = within(path, l.Name)
-		}
-		if ok {
-			return c.descend(l, path, names)
-		}
+	l, names, err := Locate(all, device, path)
+	if err != nil {
+		return Item{}, err
 	}
-	return Item{}, fmt.Errorf("%q: %w", path, ErrNotFound)
+	return c.Descend(l, names)
 }
 
-// descend follows names from the location down.
-func (c *Catalog) descend(l Location, path string, names []string) (Item, error) {
-	item := Item{Location: l, Path: l.Path, File: record.File{Kind: record.Directory}}
+// Descend follows names from the folder of a location down. It returns ErrNotFound where they lead nowhere.
+func (c *Catalog) Descend(l Location, names []string) (Item, error) {
+	item := l.Root()
 	for _, name := range names {
 		var child record.EntryID
 		err := c.feeds.Children(l.Feed(), item.File.ID, name, func(have string, id record.EntryID) error {
@@ -90,7 +82,7 @@ func (c *Catalog) descend(l Location, path string, names []string) (Item, error)
 			return Item{}, err
 		}
 		if !ok {
-			return Item{Location: l}, fmt.Errorf("%q: %w", path, ErrNotFound)
+			return Item{Location: l}, fmt.Errorf("%q in %q: %w", name, item.Path, ErrNotFound)
 		}
 		item.File, item.Path = f, under(item.Path, name)
 	}

@@ -37,6 +37,8 @@ var batched = map[Type]func(Batch) Detail{
 	BackfillResponseSent{}.Type():    func(b Batch) Detail { return BackfillResponseSent{b} },
 	FilesChanged{}.Type():            func(b Batch) Detail { return FilesChanged{b} },
 	TagsChanged{}.Type():             func(b Batch) Detail { return TagsChanged{b} },
+	LookedUp{}.Type():                func(b Batch) Detail { return LookedUp{b} },
+	LookupAnswered{}.Type():          func(b Batch) Detail { return LookupAnswered{b} },
 }
 
 // endsSession holds the types after which nothing more is tallied for a session.

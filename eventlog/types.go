@@ -70,6 +70,10 @@ var declared = []Type{
 	declare[SnapshotExportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportFailed](DataFlow, Warning, 0),
+	declare[BulkIndexAnnounced](DataFlow, Info, 0),
+	declare[BulkIndexDecided](DataFlow, Info, 0),
+	declare[LookedUp](DataFlow, Debug, 0),
+	declare[LookupAnswered](DataFlow, Debug, 0),
 	declare[ConflictResolved](DataFlow, Warning, 0),
 
 	declare[PeerConnected](Network, Info, 0),
@@ -100,6 +104,7 @@ var declared = []Type{
 	declare[LocationAdded](Catalogue, Info, 0),
 	declare[LocationRemoved](Catalogue, Info, 0),
 	declare[LocationChanged](Catalogue, Info, 0),
+	declare[LocationFetchChanged](Catalogue, Info, 0),
 	declare[ScanStarted](Catalogue, Debug, 0),
 	declare[ScanCompleted](Catalogue, Info, 0),
 	declare[ScanFailed](Catalogue, Warning, 0),

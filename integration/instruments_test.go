@@ -84,6 +84,10 @@ var instruments = map[string]instrument{
 	"sync_retry_queue_depth":            func(m metrics.Snapshot) bool { return *m.Operations.RetryQueue > 0 },
 	"sync_retries_total":                func(m metrics.Snapshot) bool { return m.Operations.Retries.Total > 0 },
 	"sync_strategy_selected_total":      func(m metrics.Snapshot) bool { return len(m.Operations.Strategies) > 0 },
+	"sync_bulk_decisions_total":         func(m metrics.Snapshot) bool { return m.Operations.BulkDecisions.Total > 0 },
+	"sync_lookups_total": func(m metrics.Snapshot) bool {
+		return m.Operations.LookupsAsked.Total > 0 || m.Operations.LookupsAnswered.Total > 0
+	},
 	"sync_records_synced_total": func(m metrics.Snapshot) bool {
 		return !slices.ContainsFunc([]string{"entry", "device", "location", "member", "tag", "tagging", "note"}, func(model string) bool { return m.Volume.Records.By[model] == 0 })
 	},
@@ -236,13 +240,27 @@ func TestEveryInstrument(t *testing.T) {
 	dir, extra, vanishing := tempDir(t), tempDir(t), filepath.Join(tempDir(t), "vanishing")
 	fill(t, dir, 3000)
 	write(t, filepath.Join(vanishing, "f"), "123")
-	a, b, c := newPeer(t, "alpha"), newPeer(t, "beta"), newPeer(t, "gamma")
+	a, b, c := newPeer(t, "alpha", "--bulk", "400"), newPeer(t, "beta"), newPeer(t, "gamma")
 	w := &watched{peers: []*peer{a, b, c}, metrics: map[string]bool{}, events: map[eventlog.Type]bool{}}
 	first := a.start("", dir)
 	b.join(first.Invite.Line, vanishing)
 	c.join(a.invite(), folders(t, metrics.MaxLocations+1)...)
 	inStep(t, a, b, c)
 	w.look(t)
+
+	// a large scan is announced; what it found is asked for one folder at a time, then fetched again
+	wide := tempDir(t)
+	fill(t, wide, 500)
+	where := "alpha:" + a.add(wide).Location.Name
+	w.until(t, "bulk_index_announced")
+	w.until(t, "bulk_index_decided")
+	inStep(t, a, b, c)
+	b.ask(&node.LocationView{}, "locations", "set", where, "--fetch", "lazy")
+	b.ask(&node.Listing{}, "ls", "alpha:"+wide)
+	w.until(t, "looked_up")
+	w.until(t, "lookup_answered")
+	b.ask(&node.LocationView{}, "locations", "set", where, "--fetch", "eager")
+	a.ask(&node.LocationView{}, "locations", "remove", wide)
 
 	// changes both ways, in batches and alone; a rename, a deletion, a location less, a folder gone
 	fill(t, filepath.Join(dir, "batch"), 50)
@@ -253,6 +271,7 @@ func TestEveryInstrument(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "d002")); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the batch is catalogued", func() string { return a.run("ls", filepath.Join(dir, "batch")).stderr })
 	a.edit("tag", "add", "seen", filepath.Join(dir, "batch"))
 	a.edit("note", filepath.Join(dir, "batch"), "fifty")
 	inStep(t, a, b, c)

@@ -53,7 +53,9 @@ var (
 	progressRatio     = declare("sync_backfill_progress_ratio", "Progress of the current backfill from the device.", "device")
 	retryDepth        = declare("sync_retry_queue_depth", "Things waiting for a retry.")
 	retriesTotal      = declare("sync_retries_total", "Retries.", "result")
-	strategiesTotal   = declare("sync_strategy_selected_total", "Roads chosen to come into step.", "strategy")
+	strategiesTotal   = declare("sync_strategy_selected_total", "Ways chosen to come into step.", "strategy")
+	bulkTotal         = declare("sync_bulk_decisions_total", "What was decided when a device announced a large scan.", "decision")
+	lookupsTotal      = declare("sync_lookups_total", "Questions about locations whose entries the asking device does not keep.", "direction", "result")
 
 	recordsSynced     = declare("sync_records_synced_total", "Records written by sync.", "model", "op")
 	sentBytes         = declare("sync_sent_bytes_total", "Bytes written to streams, after compression.", "device")
@@ -280,6 +282,10 @@ func (m *Metrics) gatherSync(s *sink) {
 	s.histogram(m.pageTime)
 	s.gauge(retryDepth, float64(m.retryQueue))
 	s.counters(retriesTotal, retryResults[:], m.retries[:])
+	s.counters(bulkTotal, bulkDecisions[:], m.bulk[:])
+	for i, direction := range directions {
+		s.counters(lookupsTotal, lookupResults[:], m.lookups[i][:], direction)
+	}
 	for _, name := range m.strategies.sorted() {
 		s.counter(strategiesTotal, *m.strategies.values[name], name)
 	}

@@ -74,6 +74,8 @@ type Metrics struct {
 	strategies     capped[uint64]
 	retryQueue     int64
 	retries        [len(retryResults) + 1]uint64
+	bulk           [len(bulkDecisions) + 1]uint64
+	lookups        [len(directions) + 1][len(lookupResults) + 1]uint64
 	hintsDropped   uint64
 	strangers      uint64
 	joins          [len(joinResults)]uint64

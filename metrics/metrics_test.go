@@ -48,7 +48,10 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.SessionEnded("catch_up", "completed", 2*time.Second)
 	m.PageFetched(40 * time.Millisecond)
 	m.Progress(id, .5)
-	m.StrategySelected("delta")
+	m.StrategySelected("pages")
+	m.BulkDecided("wait")
+	m.Lookup("out", "answered")
+	m.Lookup("in", "refused")
 	m.RetryQueued(2)
 	m.Retried("success")
 	m.HintDropped()
@@ -188,7 +191,10 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"sync_backfill_pages_total{}":                                              1,
 		"sync_backfill_request_duration_seconds{}":                                 1,
 		"sync_backfill_progress_ratio{device=NAS0-0000}":                           .5,
-		"sync_strategy_selected_total{strategy=delta}":                             1,
+		"sync_strategy_selected_total{strategy=pages}":                             1,
+		"sync_bulk_decisions_total{decision=wait}":                                 1,
+		"sync_lookups_total{direction=out,result=answered}":                        1,
+		"sync_lookups_total{direction=in,result=refused}":                          1,
 		"sync_retry_queue_depth{}":                                                 2,
 		"sync_retries_total{result=success}":                                       1,
 		"sync_buffer_dropped_total{}":                                              1,
@@ -284,7 +290,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 64 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 66 {
 		t.Errorf("%d methods", n)
 	}
 }

@@ -75,6 +75,9 @@ type Operations struct {
 	Retries          *Counts           `json:"retries,omitempty"` // by result
 	RetryQueue       *int64            `json:"retry_queue,omitempty"`
 	Strategies       map[string]uint64 `json:"strategies,omitempty"`
+	BulkDecisions    *Counts           `json:"bulk_decisions,omitempty"`   // by decision
+	LookupsAsked     *Counts           `json:"lookups_asked,omitempty"`    // by result
+	LookupsAnswered  *Counts           `json:"lookups_answered,omitempty"` // of others, by result
 }
 
 // Counts is a total and its parts.
@@ -376,6 +379,9 @@ func (m *Metrics) operations(o *Operations) {
 		}
 	}
 	o.Retries = counts(retryResults[:], m.retries[:])
+	o.BulkDecisions = counts(bulkDecisions[:], m.bulk[:])
+	o.LookupsAsked = counts(lookupResults[:], m.lookups[index(directions[:], "out")][:])
+	o.LookupsAnswered = counts(lookupResults[:], m.lookups[index(directions[:], "in")][:])
 	o.Strategies = map[string]uint64{}
 	for name, n := range m.strategies.values {
 		o.Strategies[name] = *n

@@ -134,6 +134,27 @@ func (m *Metrics) StrategySelected(strategy string) {
 	}
 }
 
+// BulkDecided counts the announcement of a large scan: fetch, on_demand, wait, refuse or in_step.
+func (m *Metrics) BulkDecided(decision string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bulk[index(bulkDecisions[:], decision)]++
+}
+
+// Lookup counts a question about a location that the asking device keeps no entries of: asked by this device
+// (out) or by another (in); answered, refused with a code, or failed.
+func (m *Metrics) Lookup(direction, result string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lookups[index(directions[:], direction)][index(lookupResults[:], result)]++
+}
+
 // RetryQueued adds delta, which may be negative, to the number of things waiting for a retry.
 func (m *Metrics) RetryQueued(delta int) {
 	if m == nil {

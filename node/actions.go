@@ -287,7 +287,7 @@ func (n *Node) joinState(d record.DeviceID) (JoinProgress, bool) {
 		}
 	}
 	for id, info := range p.heads {
-		if id.Device == n.self || info.Settled == nil || !n.follow[id] {
+		if id.Device == n.self || info.Settled == nil || !n.follow[id] || n.declines(id, time.Now()) {
 			continue
 		}
 		out.Total += info.Settled.Seq
@@ -389,7 +389,8 @@ func (n *Node) pauseView() PauseView {
 // nowTimeout bounds how long a person waits for a round of sync.
 const nowTimeout = dialTimeout + 5*time.Second
 
-// SyncNow dials and compares heads at once, and returns when each device was tried.
+// SyncNow dials and compares heads at once, and returns when each device was tried. What metered locations lack
+// is fetched.
 func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 	target, err := n.target(device)
 	if err != nil {
@@ -408,6 +409,7 @@ func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 			}
 		}
 	}
+	n.askFor(func(id feed.ID) bool { return target == nil || id.Device == *target })
 	n.mu.Unlock()
 	n.wake()
 	ctx, cancel := context.WithTimeout(ctx, nowTimeout)
@@ -432,7 +434,7 @@ func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 func (n *Node) tried(target *record.DeviceID, t time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.pulls) > 0 {
+	if len(n.pulls) > 0 || n.pauseReason(time.Now()) == "" && n.fetching() {
 		return false
 	}
 	for _, p := range n.peers {

@@ -170,6 +170,11 @@ func (n *Node) itemAt(p PathRef, resolve func(record.DeviceID, string) (catalog.
 	}
 	it, err := resolve(d, p.Path)
 	if errors.Is(err, catalog.ErrNotFound) {
+		if l, _, lazy, lerr := n.lazyAt(p); lerr == nil && lazy {
+			name := n.nameLocked(d) + ":" + l.Name
+			return it, &Problem{Code: CodeConflict, Message: fmt.Sprintf("%q cannot be edited from here", p.Path),
+				Cause: name + " is lazy: its entries are not kept on this device", Try: "peer locations set " + name + " --fetch eager"}
+		}
 		return it, notListed(p.Path, it.Location)
 	}
 	return it, err

@@ -30,15 +30,22 @@ func deviceOf(text string) (record.DeviceID, error) {
 // defaultListing is how many entries one page of a listing holds.
 const defaultListing = 1000
 
-// List returns what lies directly in a folder of any device.
-func (n *Node) List(_ context.Context, q ListQuery) (Listing, error) {
+// List returns what lies directly in a folder of any device. Of one whose entries are not kept here, a device
+// that has them is asked.
+func (n *Node) List(ctx context.Context, q ListQuery) (Listing, error) {
 	start := time.Now()
 	defer func() { n.metrics.Query("ls", time.Since(start)) }()
+	limit := cmp.Or(q.Limit, defaultListing)
+	if l, names, lazy, err := n.lazyAt(PathRef{q.Device, q.Path}); err != nil {
+		return Listing{}, err
+	} else if lazy {
+		q.Limit = limit
+		return n.listAsked(ctx, q, l, names, Listing{Now: start, Device: q.Device})
+	}
 	at, err := n.resolvePath(PathRef{q.Device, q.Path})
 	if err != nil {
 		return Listing{}, err
 	}
-	limit := cmp.Or(q.Limit, defaultListing)
 	items := []catalog.Item{at}
 	if at.File.ID == (record.EntryID{}) || at.File.Kind == record.Directory {
 		if items, err = n.catalog.List(at, q.After, limit+1); err != nil {
@@ -96,6 +103,13 @@ func (n *Node) inLocation(l catalog.Location) Entry {
 		Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Online: n.online(l.Owner),
 		AsOf: n.asOf(l), Location: l.ID.String(),
 	}
+}
+
+// viewIn is inLocation for who does not hold n.mu.
+func (n *Node) viewIn(l catalog.Location) Entry {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.inLocation(l)
 }
 
 // of completes the view of an entry of its location.

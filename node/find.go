@@ -34,7 +34,9 @@ type FindResult struct {
 	Files   uint64          `json:"files"` // the same, but what is known to be a copy of another does not count
 	More    bool            `json:"more"`  // the limit cut it
 	Took    metrics.Seconds `json:"duration_seconds"`
-	Devices []DeviceView    `json:"devices"` // that were asked, for freshness
+	Devices []DeviceView    `json:"devices"`           // that were asked, for freshness
+	Asked   []Asked         `json:"asked,omitempty"`   // locations that are not kept here, and who answered for them
+	Partial bool            `json:"partial,omitempty"` // nobody answered for some of those
 }
 
 // Sorts are the orders of what is found, by name.
@@ -75,23 +77,24 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	if err != nil {
 		return res, err
 	}
-	locations := map[feed.ID]Entry{} // as they are now
-	err = n.catalog.Find(ctx, o, func(items []catalog.Item) error {
-		if q.Limit > 0 && res.Files == uint64(q.Limit) {
-			res.More = true
+	answers, others, err := n.askFind(ctx, q, o, m)
+	if err != nil {
+		return res, err
+	}
+	if res.Asked = askedOf(answers); partly(res.Asked) {
+		if res.Partial = true; !others && !slices.ContainsFunc(res.Asked, func(a Asked) bool { return a.Problem == "" }) {
+			return res, unanswered(res.Asked[0])
+		}
+	}
+	full := false
+	all, err := n.merge(ctx, answers, o, func(copies []foundItem) error {
+		if full = q.Limit > 0 && res.Files == uint64(q.Limit); full {
 			return kv.Stop
 		}
 		res.Files++
-		for _, it := range items {
-			in, known := locations[it.Location.Feed()]
-			if !known {
-				n.mu.Lock()
-				in = n.inLocation(it.Location)
-				n.mu.Unlock()
-				locations[it.Location.Feed()] = in
-			}
-			e := in.of(it)
-			e.Tags = tagsShown(m, it)
+		for _, it := range copies {
+			e := it.in.of(it.Item)
+			e.Tags = tagsShown(m, it.Item)
 			res.Found++
 			if err := fn(e); err != nil {
 				return err
@@ -102,11 +105,31 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	if err != nil {
 		return res, err
 	}
-	all, err := n.Devices(ctx)
+	locations := map[feed.ID]Entry{} // as they are now
+	err = n.catalog.Find(ctx, o, func(items []catalog.Item) error {
+		copies := make([]foundItem, len(items))
+		for i, it := range items {
+			in, known := locations[it.Location.Feed()]
+			if !known {
+				in = n.viewIn(it.Location)
+				locations[it.Location.Feed()] = in
+			}
+			copies[i] = foundItem{it, in}
+		}
+		return all.local(copies)
+	})
+	if err == nil && !full {
+		err = all.rest()
+	}
+	if err != nil && !errors.Is(err, kv.Stop) {
+		return res, err
+	}
+	res.More = full || slices.ContainsFunc(res.Asked, func(a Asked) bool { return a.More })
+	devices, err := n.Devices(ctx)
 	if err != nil {
 		return res, err
 	}
-	for _, v := range all {
+	for _, v := range devices {
 		if len(q.Device) == 0 || slices.Contains(q.Device, v.ID) {
 			res.Devices = append(res.Devices, v)
 		}

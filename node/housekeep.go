@@ -51,14 +51,15 @@ func (n *Node) keepUp(ctx context.Context) error {
 	}
 }
 
-// strayed reports whether the store holds a feed that is not followed: a pull under way when its location
+// strayed reports whether the store holds a feed that is not followed, or entries of one that is followed by
+// head only: a pull under way when its location
 // went may have brought it back, or a push was faster than the news of it.
 func (n *Node) strayed() bool {
 	states := n.store.States()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, st := range states {
-		if !n.follow[st.Feed] && st.Feed.Device != n.self {
+		if !n.follow[st.Feed] && st.Feed.Device != n.self || n.fetchOf(st.Feed) == FetchLazy && holdsAny(st) {
 			return true
 		}
 	}

@@ -281,6 +281,11 @@ func (n *Node) learnCerts(raw [][]byte) error {
 func (n *Node) dropUnfollowed(held []feed.State, follow map[feed.ID]bool) error {
 	for _, st := range held {
 		own := st.Feed.Device == n.self
+		if follow[st.Feed] && n.overfull(st) {
+			if _, err := n.giveUp(st.Feed); err != nil {
+				return err
+			}
+		}
 		if follow[st.Feed] || own && (st.Feed.IsDevice() || !n.mayWrite()) {
 			continue
 		}

@@ -37,6 +37,7 @@ type Config struct {
 	Pubsub  bool                  // gossip heads on pubsub as hints; everything works without
 	MDNS    bool                  // announce this device on the local network and look for members there
 	Rescan  time.Duration         // between two full scans of a location; 0 means an hour
+	Bulk    uint64                // entries above which a change of a location is much at once: announced, and for a metered one waiting; 0 means 10,000
 	Version string                // of the program
 	Log     *slog.Logger          // nil discards
 	Now     func() time.Time      // nil: time.Now; the wall clock that other devices see: of stamps and of measurements
@@ -71,6 +72,7 @@ type Node struct {
 	fetcher   *snapshot.Fetcher
 	snapshots *snapshot.Server
 	serving   chan struct{} // one token for each pull being served
+	answers   chan struct{} // one token for each question being answered
 
 	look   chan struct{} // capacity 1: something changed that sync may have to act on
 	reload chan struct{} // capacity 1: rewritten holds locations
@@ -107,6 +109,9 @@ type Node struct {
 	paired   map[record.DeviceID]string // what devices were called when they paired with this one, until they say so themselves
 	full     bool                       // the disk is almost full
 
+	fetch     map[feed.ID]Fetch                 // what a person set for locations of other devices
+	meters    map[feed.ID]meter                 // of metered locations
+	scans     map[record.LocationID]uint64      // seq at which the last scan of an own location began
 	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
 	invited   time.Time                         // until when an invite is open
 	requests  map[record.DeviceID]*request      // devices that wait for a person's approval
@@ -140,6 +145,7 @@ func (n *Node) Run(ctx context.Context) error {
 	serve(protocol.StateBatchProtocol, func(_ context.Context, c *protocol.Conn) error { return n.receiver.Serve(c) })
 	serve(protocol.BackfillProtocol, n.serveBackfill)
 	serve(protocol.SnapshotProtocol, n.serveSnapshot)
+	serve(protocol.LookupProtocol, n.serveLookup)
 	g.Go(func() error { return n.syncStore(ctx) })
 	g.Go(func() error { return n.keepUp(ctx) })
 	g.Go(func() error { return n.dialPeers(ctx) })

@@ -38,6 +38,7 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.openStore == nil {
 		cfg.openStore = store.Open
 	}
+	cfg.Bulk = cmp.Or(cfg.Bulk, defaultBulk)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -48,10 +49,11 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
-		serving: make(chan struct{}, serveLimit), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		serving: make(chan struct{}, serveLimit), answers: make(chan struct{}, answerAtOnce), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
+		fetch: map[feed.ID]Fetch{}, meters: map[feed.ID]meter{}, scans: map[record.LocationID]uint64{},
 		requests: map[record.DeviceID]*request{}, paired: map[record.DeviceID]string{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {
@@ -173,7 +175,7 @@ func (n *Node) openStore() (err error) {
 	if n.clock, err = n.home.clock(n.cfg.Now); err != nil {
 		return err
 	}
-	return n.loadStuck()
+	return errors.Join(n.loadStuck(), n.loadFetch())
 }
 
 // Ports that are tried where nobody says where to listen. What was taken once is taken again, so that
@@ -219,7 +221,7 @@ func (n *Node) compose() {
 		Rescan: n.reindex, Orphaned: n.orphaned, Admit: n.membership,
 	}
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
-	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts,
+	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts, Declines: n.declinesPush,
 		Paused: n.isPaused, Admit: n.membership,
 	}
 	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in")}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"peerdex/backfill"
@@ -15,6 +16,7 @@ import (
 
 // feedPull is one feed of a pull session on its way. Node.mu guards it.
 type feedPull struct {
+	feed    feed.ID
 	kind    string // backfill, catch_up or reconcile
 	started time.Time
 	models  map[string]int64
@@ -62,10 +64,10 @@ func (n pullNotes) Chosen(p backfill.Pull) {
 	kind := kindOf(p)
 	var candidates []eventlog.Candidate
 	n.with(p, func(s *pulling, f *feedPull) {
-		*f = feedPull{kind: kind, started: time.Now(), models: map[string]int64{}}
+		*f = feedPull{feed: p.Feed, kind: kind, started: time.Now(), models: map[string]int64{}}
 		s.kind, candidates = kind, s.candidates
 	})
-	strategy := p.Route.Road.String()
+	strategy, why := n.strategyOf(p)
 	n.metrics.StrategySelected(strategy)
 	n.metrics.SessionStarted(kind)
 	n.metrics.Progress(p.Donor.Short(), 0)
@@ -79,7 +81,7 @@ func (n pullNotes) Chosen(p backfill.Pull) {
 	default:
 		d = eventlog.CatchUpSessionStarted{Feed: id, Behind: int64(p.Lacks)}
 	}
-	begin := []eventlog.Detail{d, eventlog.StrategySelected{Feed: id, Strategy: strategy, EntryCount: int64(p.Lacks), Why: p.Route.Reason}}
+	begin := []eventlog.Detail{d, eventlog.StrategySelected{Feed: id, Strategy: strategy, EntryCount: int64(p.Lacks), Why: why}}
 	if p.Route.Reason == "gc" {
 		age := time.Duration(0)
 		if st, _ := n.store.State(p.Feed); st.Settled != nil {
@@ -100,6 +102,14 @@ func (n pullNotes) Chosen(p backfill.Pull) {
 		n.log.Warn("begin of a pull not logged", "err", err)
 		n.metrics.EventDropped("store_error", len(begin))
 	}
+}
+
+// strategyOf names the way in which a pull brings what is lacking, and says why that, and by which road.
+func (n pullNotes) strategyOf(p backfill.Pull) (name, why string) {
+	st, _ := n.store.State(p.Feed)
+	lacks := min(p.Head.Seq-min(p.Head.Seq, max(heldSeq(st), st.Floor.Seq)), p.Head.Count)
+	name, why = strategy(lacks, n.cfg.Bulk, false)
+	return name, fmt.Sprintf("%s; %s: %s", why, p.Route.Road, p.Route.Reason)
 }
 
 func (n pullNotes) Received(p backfill.Pull, entries, bytes int, d time.Duration) {

@@ -37,7 +37,8 @@ type session struct {
 	started   time.Time
 	address   string
 	sender    *statebatch.Sender
-	stopPush  context.CancelFunc // Node.mu guards it
+	stopPush  context.CancelFunc               // Node.mu guards it
+	bulk      chan *protocol.BulkIndexComplete // to be told
 }
 
 // hello is how this device introduces itself to d, to which it is connected.
@@ -47,7 +48,7 @@ func (n *Node) hello(id protocol.SessionID, d record.DeviceID) protocol.Hello {
 	defer n.mu.Unlock()
 	h := protocol.Hello{
 		Library: n.lib.id, Session: id, MinVersion: protocol.MinVersion, MaxVersion: protocol.MaxVersion,
-		Name: n.nameOf(n.self), OS: n.osName(), AppVersion: n.cfg.Version, Boot: n.boot, HLC: n.clock.Last(),
+		Capabilities: []string{protocol.CapabilityBulk}, Name: n.nameOf(n.self), OS: n.osName(), AppVersion: n.cfg.Version, Boot: n.boot, HLC: n.clock.Last(),
 		ActiveSyncs: uint32(len(n.pulls) + len(n.serving)), Compression: prefers,
 	}
 	for _, c := range n.lib.certs {
@@ -79,7 +80,7 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	now := time.Now()
 	s := &session{
 		id: conn.Session(), peer: conn.Device(), initiator: initiator, boot: g.Theirs.Boot,
-		conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
+		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
 	}
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now,
@@ -148,6 +149,10 @@ func (n *Node) listen(s *session) error {
 			if err := n.hear(s, m); err != nil {
 				return err
 			}
+		case *protocol.BulkIndexComplete:
+			if err := n.hearBulk(s, m); err != nil {
+				return err
+			}
 		case *protocol.Bye:
 			return errEnded
 		default:
@@ -198,6 +203,10 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 			}
 		case <-all.C:
 			look, full = true, true
+		case m := <-s.bulk:
+			if err := s.say(m); err != nil {
+				return err
+			}
 		case <-wake:
 			if gather == nil {
 				gather = time.After(headsGather)
@@ -225,6 +234,7 @@ func (n *Node) tellHeads(s *session, told map[feed.ID]protocol.HeadInfo, full bo
 		if st.Settled != nil && !st.Settled.IsGenesis() {
 			info.Settled = st.Settled
 		}
+		info.Declines = s.bulkier() && n.declined(st.Feed)
 		if !full && sameInfo(told[st.Feed], info) {
 			continue
 		}
@@ -260,7 +270,7 @@ func inParts(heads []protocol.HeadInfo, full bool, active uint32) (out []*protoc
 const maxPeerHeads = 5 * protocol.MaxHeads
 
 func sameInfo(a, b protocol.HeadInfo) bool {
-	if (a.Settled == nil) != (b.Settled == nil) || !a.Best.Same(b.Best) {
+	if (a.Settled == nil) != (b.Settled == nil) || a.Declines != b.Declines || !a.Best.Same(b.Best) {
 		return false
 	}
 	return a.Settled == nil || a.Settled.Same(*b.Settled)
@@ -284,7 +294,11 @@ func (n *Node) hear(s *session, m *protocol.Heads) error {
 		if err := n.hearOwn(s, info); err != nil {
 			return err
 		}
-		s.sender.Holds(held)
+		if info.Declines {
+			s.sender.Declines(id)
+		} else {
+			s.sender.Holds(held)
+		}
 	}
 	if m.Full && len(m.Heads) < protocol.MaxHeads { // else there may be more to come
 		for _, st := range n.store.States() {
@@ -332,7 +346,7 @@ func (n *Node) noteMissing(s *session, now time.Time) {
 	}
 	want := map[feed.ID]feed.Head{}
 	for id, info := range p.heads {
-		if id.Device == n.self || info.Settled == nil {
+		if id.Device == n.self || info.Settled == nil || n.declines(id, now) {
 			continue
 		}
 		st, _ := n.store.State(id)

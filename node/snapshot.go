@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// snapshotFrom is how many entries a device must lack before a snapshot pays: below that, and where much is
-	// held already, the pages of a delta are as fast.
-	snapshotFrom = 10_000
 	// snapshotAgain is how long a device that gave no snapshot is pulled from page by page.
 	snapshotAgain = 10 * time.Minute
 	// snapshotTries is how often a snapshot that broke off goes on before pages are tried.
@@ -27,8 +24,8 @@ const (
 )
 
 // decideSnapshot says whether to begin a session with a snapshot: this device holds so many entries of other
-// devices' locations, and lacks so many that the donor has, which last failed to give a snapshot at failed. why
-// is told with the choice.
+// devices' locations, and lacks so many that the donor has, which last failed to give a snapshot at failed. Up to
+// from, and where much is held already, the pages of a delta are as fast. why is told with the choice.
 func decideSnapshot(held, lacks, from uint64, failed, now time.Time) (yes bool, why string) {
 	switch {
 	case lacks <= from:
@@ -61,7 +58,7 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 		}
 	}
 	lacks := n.lag(fresh, p.donor)
-	yes, why := decideSnapshot(held, lacks, snapshotFrom, n.peers[p.donor].noSnapshot, now)
+	yes, why := decideSnapshot(held, lacks, n.cfg.Bulk, n.peers[p.donor].noSnapshot, now)
 	switch {
 	case !yes:
 	case len(shared) > 0:

@@ -25,13 +25,13 @@ func TestDecideSnapshot(t *testing.T) {
 		failed      time.Time
 		want        bool
 	}{
-		{0, snapshotFrom, time.Time{}, false},
-		{0, snapshotFrom + 1, time.Time{}, true},
-		{1, snapshotFrom + 1, time.Time{}, false},
-		{0, snapshotFrom + 1, now.Add(-snapshotAgain + 1), false},
-		{0, snapshotFrom + 1, now.Add(-snapshotAgain), true},
+		{0, defaultBulk, time.Time{}, false},
+		{0, defaultBulk + 1, time.Time{}, true},
+		{1, defaultBulk + 1, time.Time{}, false},
+		{0, defaultBulk + 1, now.Add(-snapshotAgain + 1), false},
+		{0, defaultBulk + 1, now.Add(-snapshotAgain), true},
 	} {
-		if yes, why := decideSnapshot(c.held, c.lacks, snapshotFrom, c.failed, now); yes != c.want || why == "" {
+		if yes, why := decideSnapshot(c.held, c.lacks, defaultBulk, c.failed, now); yes != c.want || why == "" {
 			t.Errorf("%d held, %d lacking: %v, %s", c.held, c.lacks, yes, why)
 		}
 	}
@@ -63,7 +63,7 @@ func (r *running) toldOf(o *running, l record.LocationID, entries uint64) func()
 // A device that joins a library of many entries gets them as a snapshot, says so, goes on by pushes, and finds
 // everything again when it starts anew. The library then moves on by disk to a device that does not sync.
 func TestJoinBySnapshot(t *testing.T) {
-	const files = snapshotFrom + 100
+	const files = defaultBulk + 100
 	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
 	home := filepath.Join(t.TempDir(), "b")
 	b := start(t, home, "b")
@@ -103,7 +103,7 @@ func TestJoinBySnapshot(t *testing.T) {
 		if err := json.Unmarshal(e.Details, &d); err != nil {
 			t.Fatal(err)
 		}
-		if d.Strategy == roadSnapshot {
+		if d.Strategy == StrategySnapshot {
 			chosen = d
 		}
 	}
@@ -172,7 +172,7 @@ func TestJoinBySnapshot(t *testing.T) {
 
 // A donor that gives no snapshot is pulled from page by page, at once.
 func TestNoSnapshotToBeHad(t *testing.T) {
-	const files = snapshotFrom + 100
+	const files = defaultBulk + 100
 	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
 	a.snapshots.Admit = func(record.DeviceID) error { return protocol.CodeBusy }
 	b := start(t, filepath.Join(t.TempDir(), "b"), "b")

@@ -69,7 +69,7 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Sn
 	}
 	defer f.Close()
 	taker := n.taker()
-	taker.Wants = n.accepts
+	taker.Wants = func(id feed.ID) bool { return n.accepts(id) && !n.lazy(id) }
 	taker.Progress = func(p snapshot.Progress) {
 		progress(SnapshotProgress{Phase: string(p.Phase), Done: p.Records, Total: p.Total, Bytes: p.Bytes, TotalBytes: p.Of})
 	}

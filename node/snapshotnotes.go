@@ -11,19 +11,17 @@ import (
 
 // Metrics, events and progress of snapshots.
 
-const roadSnapshot = "snapshot"
-
 func (p *pulling) about() []eventlog.Option {
 	return []eventlog.Option{eventlog.Session(p.id), eventlog.Peer(idText(p.donor))}
 }
 
 func (n *Node) noteSnapshotChosen(p *pulling) {
-	n.metrics.StrategySelected(roadSnapshot)
+	n.metrics.StrategySelected(StrategySnapshot)
 	n.metrics.SessionStarted(p.kind)
 	n.metrics.Progress(p.donor.Short(), 0)
-	n.events.Add(eventlog.StrategySelected{Feed: roadSnapshot, Strategy: roadSnapshot, EntryCount: int64(p.total), Why: p.snapshot.why}, p.about()...)
+	n.events.Add(eventlog.StrategySelected{Feed: StrategySnapshot, Strategy: StrategySnapshot, EntryCount: int64(p.total), Why: p.snapshot.why}, p.about()...)
 	for _, id := range p.feeds {
-		n.events.Add(eventlog.BackfillSessionStarted{Feed: id.String(), Candidates: p.candidates, Chosen: p.donor.Short(), Strategy: roadSnapshot}, p.about()...)
+		n.events.Add(eventlog.BackfillSessionStarted{Feed: id.String(), Candidates: p.candidates, Chosen: p.donor.Short(), Strategy: StrategySnapshot}, p.about()...)
 	}
 }
 

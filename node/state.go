@@ -14,6 +14,7 @@ type situation struct {
 	others      int    // members besides this device
 	online      int    // of those, with a live session
 	everSettled bool   // some feed of another device is settled, or was, here
+	waiting     int    // followed locations whose entries wait for a person, or for room on the disk
 	feeds       []feedSituation
 }
 
@@ -57,6 +58,9 @@ func decideState(s situation) (state, reason string) {
 		return StateUninitialized, "nothing received yet"
 	case s.online == 0:
 		return StateReady, "no other device is connected"
+	}
+	if s.waiting > 0 {
+		return StateReady, fmt.Sprintf("settled at all that is wanted; %d locations wait", s.waiting)
 	}
 	return StateReady, "settled at every head that anyone reachable can serve"
 }

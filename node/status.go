@@ -74,7 +74,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.Requests, err = n.Requests(ctx); err != nil {
 		return s, err
 	}
-	s.Attention = append(s.Attention, n.attention(s)...)
+	s.Attention = append(append(s.Attention, n.attention(s)...), fetchAttention(locations)...)
 	return s, nil
 }
 
@@ -238,6 +238,9 @@ func (n *Node) lags(p *peer, states map[feed.ID]feed.State) (in, out uint64) {
 		return h.Seq
 	}
 	for id := range n.follow {
+		if n.fetchOf(id) == FetchLazy || p.heads[id].Declines && p.heads[id].Settled == nil { // nothing of it is wanted
+			continue
+		}
 		ours, theirs := at(states[id].Settled), at(p.heads[id].Settled)
 		if id.Device == n.self && p.session != nil {
 			if held, ok := p.session.sender.Held(id); ok {
@@ -294,6 +297,7 @@ func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 	}
 	v.AsOf = n.asOf(l)
 	if !v.Self {
+		n.viewFetch(&v, l.Feed())
 		return v
 	}
 	v.Ignore = l.Ignore
@@ -366,7 +370,7 @@ func (n *Node) sessionView(p *pulling, now time.Time) SessionView {
 		Started: p.started, Done: p.records, Total: p.total, Why: p.why, Strategy: "pages", Bytes: p.bytes,
 	}
 	if s := p.snapshot; s != nil {
-		v.Strategy, v.Phase, v.TotalBytes = roadSnapshot, string(s.now.Phase), uint64(s.now.Of)
+		v.Strategy, v.Phase, v.TotalBytes = StrategySnapshot, string(s.now.Phase), uint64(s.now.Of)
 	}
 	if took := now.Sub(p.started).Seconds(); took > 0 && p.records > 0 {
 		v.Rate = float64(p.records) / took

@@ -187,7 +187,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	if n.pauseReason(now) != "" {
 		return nil
 	}
-	lacking := n.lacking()
+	lacking := n.lacking(now)
 	n.noteLacks(lacking, now)
 	candidates := n.candidates(lacking)
 	order := backfill.Elect(now, candidates)
@@ -240,13 +240,14 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	return out
 }
 
-// lacking returns the followed feeds of others that somebody may bring further; n.mu is held.
-func (n *Node) lacking() (out []feed.State) {
+// lacking returns the followed feeds of others that somebody may bring further, but for those whose entries
+// are declined; n.mu is held.
+func (n *Node) lacking(now time.Time) (out []feed.State) {
 	for id := range n.follow {
 		if id.Device == n.self {
 			continue
 		}
-		if st, ok := n.store.State(id); ok && !st.InStep() {
+		if st, ok := n.store.State(id); ok && !st.InStep() && !n.declines(id, now) {
 			out = append(out, st)
 		}
 	}
@@ -331,7 +332,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	defer cancel()
 	n.mu.Lock()
 	p.cancel = cancel
-	if n.pausedFor(p.donor) { // since it was chosen
+	if n.pausedFor(p.donor) || slices.ContainsFunc(p.feeds, func(id feed.ID) bool { return n.declines(id, time.Now()) }) { // since it was chosen
 		cancel()
 	}
 	n.mu.Unlock()
@@ -423,6 +424,12 @@ func (n *Node) decide(now time.Time) {
 			continue
 		}
 		st, _ := n.store.State(id)
+		if n.declines(id, now) {
+			if n.fetchOf(id) != FetchLazy {
+				s.waiting++
+			}
+			continue
+		}
 		f := feedSituation{state: st}
 		for d := range n.peers {
 			f.servable = f.servable || n.canServe(d, st)
@@ -439,7 +446,7 @@ func (n *Node) decide(now time.Time) {
 		before := p.link.state
 		p.link.look(now, func(id feed.ID) (*feed.Head, bool) {
 			st, _ := n.store.State(id)
-			return st.Settled, n.follow[id]
+			return st.Settled, n.follow[id] && !n.declines(id, now)
 		})
 		if p.link.state != before {
 			moved = append(moved, p)

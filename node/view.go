@@ -104,6 +104,10 @@ type LocationView struct {
 	Bytes      uint64           `json:"bytes"`
 	Online     bool             `json:"online"`                       // the device is connected, or this one
 	AsOf       time.Time        `json:"as_of,omitzero"`               // when they were last known to be true
+	Fetch      string           `json:"fetch,omitempty"`              // of another device's: whether its entries are kept here: "eager", "lazy" or "metered"
+	Entries    uint64           `json:"entries,omitempty"`            // of another device's: in the newest head known, whether they are here or not
+	Waits      string           `json:"waits,omitempty"`              // why what is lacking is not fetched: "metered_large" or "disk_low"
+	Lacks      uint64           `json:"lacks,omitempty"`              // of one that waits: entries lacking here, at most
 	State      string           `json:"state,omitempty"`              // "waiting", "scanning", "watching", "polling" or "gone"
 	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
 	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added
@@ -155,6 +159,7 @@ type Entry struct {
 	Gone       string    `json:"device_gone,omitempty"` // how its device is out: revoked or left
 	Online     bool      `json:"online"`
 	AsOf       time.Time `json:"as_of,omitzero"` // when it was last known to be true
+	Via        string    `json:"via,omitempty"`  // name of the device that was asked, where the entry is not kept here
 	Location   string    `json:"location"`       // hex of record.LocationID
 	ID         string    `json:"id"`             // hex of record.EntryID
 	Kind       string    `json:"kind"`           // record.Kind's word
@@ -188,7 +193,8 @@ type Listing struct {
 	Online     bool      `json:"online"`
 	AsOf       time.Time `json:"as_of,omitzero"`
 	Path       string    `json:"path"`
-	Entries    []Entry   `json:"entries"` // for a path that is a file: the file
+	Asked      *Asked    `json:"asked,omitempty"` // who answered, where the entries are not kept here
+	Entries    []Entry   `json:"entries"`         // for a path that is a file: the file
 	More       bool      `json:"more"`
 }
 

@@ -24,12 +24,14 @@ const minHash = 4
 
 // Whereabouts are the places of a content, or one entry if its content is not known.
 type Whereabouts struct {
-	Now    time.Time `json:"now"`
-	Hash   string    `json:"hash,omitempty"` // hex; empty: not known
-	Why    string    `json:"why,omitempty"`  // why it is not
-	Unique bool      `json:"unique"`         // the hash is not known, but no other file of any device has that size
-	Places []Entry   `json:"places"`         // by device and path
-	On     int       `json:"on_devices"`     // how many devices those are on
+	Now     time.Time `json:"now"`
+	Hash    string    `json:"hash,omitempty"`    // hex; empty: not known
+	Why     string    `json:"why,omitempty"`     // why it is not
+	Unique  bool      `json:"unique"`            // the hash is not known, but no other file of any device has that size
+	Places  []Entry   `json:"places"`            // by device and path
+	On      int       `json:"on_devices"`        // how many devices those are on
+	Asked   []Asked   `json:"asked,omitempty"`   // locations that are not kept here, and who answered for them
+	Partial bool      `json:"partial,omitempty"` // nobody answered for some of those, where there may be more
 }
 
 // Info is all that is known of one entry.
@@ -37,11 +39,13 @@ type Info struct {
 	Now          time.Time `json:"now"`
 	Entry        Entry     `json:"entry"`
 	LocationName string    `json:"location_name"`
-	Lost         bool      `json:"lost"`          // the folders above it are not all known yet
-	Why          string    `json:"why,omitempty"` // why the hash of the content is not known
-	Unique       bool      `json:"unique"`        // like Whereabouts.Unique
-	Copies       int       `json:"copies"`        // places of the content, this one included; 0: not known
-	On           int       `json:"on_devices"`    // how many devices those are on
+	Lost         bool      `json:"lost"`              // the folders above it are not all known yet
+	Why          string    `json:"why,omitempty"`     // why the hash of the content is not known
+	Unique       bool      `json:"unique"`            // like Whereabouts.Unique
+	Copies       int       `json:"copies"`            // places of the content, this one included; 0: not known
+	On           int       `json:"on_devices"`        // how many devices those are on
+	Asked        []Asked   `json:"asked,omitempty"`   // like Whereabouts.Asked
+	Partial      bool      `json:"partial,omitempty"` // like Whereabouts.Partial
 }
 
 // Where returns every place of a content, on devices that are away too.
@@ -49,13 +53,17 @@ func (n *Node) Where(ctx context.Context, q WhereQuery) (Whereabouts, error) {
 	start := time.Now()
 	defer func() { n.metrics.Query("where", time.Since(start)) }()
 	out := Whereabouts{Now: start}
+	s, err := n.seek()
+	if err != nil {
+		return out, err
+	}
 	var items []catalog.Item
 	if q.Hash != "" {
-		h, err := n.content(q.Hash)
+		h, err := s.content(ctx, q.Hash)
 		if err != nil {
 			return out, err
 		}
-		if items, err = n.catalog.Copies(ctx, h); err != nil {
+		if items, err = s.copiesOf(ctx, h); err != nil {
 			return out, err
 		}
 		if len(items) == 0 {
@@ -63,20 +71,20 @@ func (n *Node) Where(ctx context.Context, q WhereQuery) (Whereabouts, error) {
 		}
 		out.Hash = h.String()
 	} else {
-		it, err := n.named(ctx, q)
+		it, err := s.named(ctx, q)
 		if err != nil {
 			return out, err
 		}
-		if items, out.Why, out.Unique, err = n.copies(ctx, it); err != nil {
+		if items, out.Why, out.Unique, err = s.copies(ctx, it); err != nil {
 			return out, err
 		}
 		if out.Why == "" {
 			out.Hash = it.File.Hash.String()
 		}
 	}
-	var err error
-	out.Places, err = n.marked(items)
-	out.On = devicesOf(items)
+	out.Places, err = s.marked(items)
+	out.On, out.Asked = devicesOf(items), s.reports()
+	out.Partial = partly(out.Asked)
 	return out, err
 }
 
@@ -85,21 +93,27 @@ func (n *Node) Info(ctx context.Context, q WhereQuery) (Info, error) {
 	start := time.Now()
 	defer func() { n.metrics.Query("info", time.Since(start)) }()
 	out := Info{Now: start}
-	it, err := n.named(ctx, q)
+	s, err := n.seek()
 	if err != nil {
 		return out, err
 	}
-	items, why, unique, err := n.copies(ctx, it)
+	it, err := s.named(ctx, q)
+	if err != nil {
+		return out, err
+	}
+	items, why, unique, err := s.copies(ctx, it)
 	if err != nil {
 		return out, err
 	}
 	if out.Why, out.Unique = why, unique; why == "" {
 		out.Copies, out.On = len(items), devicesOf(items)
 	}
-	entries, err := n.marked([]catalog.Item{it})
+	entries, err := s.marked([]catalog.Item{it})
 	if err != nil {
 		return out, err
 	}
+	out.Asked = s.reports()
+	out.Partial = partly(out.Asked)
 	out.Entry, out.LocationName, out.Lost = entries[0], it.Location.Name, it.Lost
 	return out, nil
 }
@@ -136,7 +150,7 @@ func devicesOf(items []catalog.Item) int {
 }
 
 // copies returns every place of an item's content; the item alone, and why, if its content is not known.
-func (n *Node) copies(ctx context.Context, it catalog.Item) (items []catalog.Item, why string, unique bool, err error) {
+func (s *seeking) copies(ctx context.Context, it catalog.Item) (items []catalog.Item, why string, unique bool, err error) {
 	alone := []catalog.Item{it}
 	switch {
 	case it.File.Kind != record.Regular:
@@ -144,30 +158,31 @@ func (n *Node) copies(ctx context.Context, it catalog.Item) (items []catalog.Ite
 	case it.File.Size == 0:
 		return alone, "it is empty", false, nil
 	case !it.File.Hash.IsZero():
-		items, err = n.catalog.Copies(ctx, it.File.Hash)
+		items, err = s.copiesOf(ctx, it.File.Hash)
 		if len(items) == 0 { // gone, or changed, just now
 			items = alone
 		}
 		return items, "", false, err
 	}
-	same, err := n.catalog.Sized(ctx, it.File.Size)
-	if same <= 1 {
+	same, err := s.sized(ctx, it)
+	switch {
+	case same <= 1 && partly(s.reports()):
+		return alone, "no other file that could be looked at has its size", false, err
+	case same <= 1:
 		return alone, "no other file has its size, so that there is no copy of it", true, err
 	}
 	return alone, fmt.Sprintf("its device has not read it; %d files have its size", same), false, err
 }
 
 // marked makes views of items, with their tags and notes.
-func (n *Node) marked(items []catalog.Item) ([]Entry, error) {
-	m, err := n.catalog.Marks()
+func (s *seeking) marked(items []catalog.Item) ([]Entry, error) {
+	m, err := s.catalog.Marks()
 	if err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	out := []Entry{}
 	for _, it := range items {
-		e := n.entry(it)
+		e := s.in(it.Location).of(it)
 		e.Tags = tagsShown(m, it)
 		e.Note, e.ContentNote = m.In(it.Location.Feed()).Notes(it.File.ID, it.File.Hash)
 		out = append(out, e)
@@ -176,15 +191,18 @@ func (n *Node) marked(items []catalog.Item) ([]Entry, error) {
 }
 
 // named returns the entry that a query names by its path or ID.
-func (n *Node) named(ctx context.Context, q WhereQuery) (catalog.Item, error) {
+func (s *seeking) named(ctx context.Context, q WhereQuery) (catalog.Item, error) {
 	if q.Entry == "" {
-		return n.resolvePath(PathRef{q.Device, q.Path})
+		return s.at(ctx, PathRef{q.Device, q.Path})
 	}
 	id, err := record.ParseEntryID(q.Entry)
 	if err != nil {
 		return catalog.Item{}, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q is no id of an entry", q.Entry), Cause: err.Error(), Try: "peer find --json shows ids"}
 	}
-	found, err := n.catalog.ByID(ctx, id)
+	found, err := s.catalog.ByID(ctx, id)
+	if err == nil && len(found) == 0 {
+		found, err = s.byID(ctx, id)
+	}
 	switch {
 	case err != nil:
 		return catalog.Item{}, err
@@ -199,14 +217,14 @@ func (n *Node) named(ctx context.Context, q WhereQuery) (catalog.Item, error) {
 }
 
 // content returns the one hash that begins with some digits.
-func (n *Node) content(digits string) (h record.Hash, err error) {
+func (s *seeking) content(ctx context.Context, digits string) (h record.Hash, err error) {
 	digits = strings.ToLower(digits)
 	if len(digits) < minHash || len(digits) > 2*len(h) || strings.Trim(digits, "0123456789abcdef") != "" {
 		return h, &Problem{Code: CodeUsage, Message: fmt.Sprintf("%q is no hash", digits),
 			Cause: fmt.Sprintf("it is %d to %d hexadecimal digits", minHash, 2*len(h)), Try: "peer where blake3:9f2c41d8"}
 	}
 	const most = 10
-	found, err := n.catalog.Contents(digits, most)
+	found, err := s.contents(ctx, digits, most)
 	switch {
 	case err != nil:
 		return h, err

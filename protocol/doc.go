@@ -145,7 +145,8 @@
 // Head is where the answering device was settled when it began to look; the answer is as new, or newer. The
 // head is signed by the owner; the entries are the answering device's word. A path is names with slashes
 // between them, from the folder of the location down; the Folder of a Lookup's hits is empty. The hits of a
-// Search have at most the limit, those of a Lookup come in the order of the bytes of their names. Terms of a
+// Search are at most as many contents as the limit says, copies coming one after the other, and at most 10,000;
+// those of a Lookup come in the order of the bytes of their names. Terms of a
 // query name devices by peer IDs, tags by their IDs, contents by the first digits of their hashes, and, with
 // the key "id", entries by theirs. The asker ends the stream when it has heard enough.
 //

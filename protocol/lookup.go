@@ -47,7 +47,7 @@ type Search struct {
 	Query   []byte // as query.Query.Append writes it
 	Order   Order
 	Reverse bool
-	Limit   int // 1 to MaxHits
+	Limit   int // most files, copies of one content counting once: 1 to MaxHits
 }
 
 // Found is an answer to a Lookup, or part of one to a Search.

@@ -62,6 +62,24 @@ func TestDecodeLimits(t *testing.T) {
 	}
 }
 
+// Where a device is left out, nothing of it need be asked.
+func TestPossible(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "beach": true, "on:here": true, "on:there": false, "beach on:there": false, "beach | on:there": true,
+		"!on:there": true, "!on:here": false, "!(on:here beach)": true, "!(on:here | beach)": false, "tag:x": true, "!tag:x on:here": true,
+		"(on:there | tag:x) on:here": true, "on:here on:there": false,
+	} {
+		q := parse(t, text)
+		got := q.Possible(func(i int) (in, known bool) {
+			term := q.Terms()[i]
+			return term.Values[0] == "here", term.Key == "on"
+		})
+		if got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, text := range []string{"", "beach", "a b | !c (d e)", "ext:jpg,png size:>1MB", "date:2024 on:nas tag:x,y hash:9f2c path:a/"} {
 		q, err := Parse(text, noon)

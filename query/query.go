@@ -75,10 +75,21 @@ func (q Query) And(t Term) Query {
 // entry of its own.
 func (q Query) Match(e Entry) bool { return q.root == nil || q.root.match(e) }
 
+// Possible reports whether the query can match an entry of which known tells, for some terms, whether it is
+// among those that the term names. False is certain.
+func (q Query) Possible(known func(term int) (in, known bool)) bool {
+	if q.root == nil {
+		return true
+	}
+	can, _ := q.root.may(known)
+	return can
+}
+
 // expr is one node of the syntax tree.
 type expr interface {
 	match(Entry) bool
-	append(b []byte) []byte // its encoding
+	may(known func(int) (in, known bool)) (match, miss bool) // what is possible
+	append(b []byte) []byte                                  // its encoding
 }
 
 type (
@@ -115,6 +126,40 @@ func (x not) match(e Entry) bool    { return !x.expr.match(e) }
 func (x inName) match(e Entry) bool { return bytes.Contains(e.Name(), x) }
 func (x inPath) match(e Entry) bool { return e.InPath(x) }
 func (x named) match(e Entry) bool  { return e.In(int(x)) }
+
+func (x all) may(known func(int) (bool, bool)) (match, miss bool) {
+	match = true
+	for _, part := range x {
+		a, b := part.may(known)
+		match, miss = match && a, miss || b
+	}
+	return match, miss
+}
+
+func (x either) may(known func(int) (bool, bool)) (match, miss bool) {
+	miss = true
+	for _, part := range x {
+		a, b := part.may(known)
+		match, miss = match || a, miss && b
+	}
+	return match, miss
+}
+
+func (x not) may(known func(int) (bool, bool)) (match, miss bool) {
+	match, miss = x.expr.may(known)
+	return miss, match
+}
+
+func (x named) may(known func(int) (bool, bool)) (match, miss bool) {
+	in, sure := known(int(x))
+	return in || !sure, !in || !sure
+}
+
+func (inName) may(func(int) (bool, bool)) (match, miss bool)  { return true, true }
+func (inPath) may(func(int) (bool, bool)) (match, miss bool)  { return true, true }
+func (ext) may(func(int) (bool, bool)) (match, miss bool)     { return true, true }
+func (sized) may(func(int) (bool, bool)) (match, miss bool)   { return true, true }
+func (changed) may(func(int) (bool, bool)) (match, miss bool) { return true, true }
 
 func (x ext) match(e Entry) bool {
 	name := e.Name()

@@ -40,6 +40,8 @@ type Receiver struct {
 	Admit func(record.DeviceID) (generation uint64, err error)
 	// Follows reports whether this node keeps a feed: its device is a member and its location exists.
 	Follows func(feed.ID) bool
+	// Declines reports whether the entries that lead to a head of a followed feed are not taken; nil: never.
+	Declines func(next feed.Head) bool
 	// Paused reports whether sync with a device is paused: its pushes are answered with Busy.
 	Paused func(record.DeviceID) bool
 }
@@ -147,6 +149,9 @@ func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch, admitted
 		return protocol.Busy, store.Result{}, nil
 	}
 	defer release()
+	if r.Declines != nil && r.Declines(b.Next) { // asked under the claim: what is declined may just have been given up
+		return protocol.Declined, store.Result{}, nil
+	}
 	res, err := r.Store.Apply(store.Change{
 		Feed: id, Prev: &b.Prev, Entries: b.Entries, Settle: &b.Next, Admitted: admitted,
 		Within: func(tx kv.Tx, res *store.Result) error { return r.Notes.PushCommitting(tx, from, b, res) },

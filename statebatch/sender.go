@@ -50,7 +50,7 @@ func NewSender(cfg SenderConfig) *Sender {
 func (s *Sender) Holds(h feed.Head) {
 	st, _ := s.Store.State(h.Feed)
 	s.mu.Lock()
-	if st.Settled != nil && st.Settled.Seq > h.Seq+near {
+	if st.Settled != nil && st.Settled.Seq > h.Seq+MostNear {
 		delete(s.held, h.Feed)
 	} else {
 		s.held[h.Feed] = h
@@ -60,6 +60,14 @@ func (s *Sender) Holds(h feed.Head) {
 	case s.moved <- struct{}{}:
 	default:
 	}
+}
+
+// Declines notes that the peer takes no entries of one of this device's feeds at present: nothing is pushed
+// until Holds says where it is.
+func (s *Sender) Declines(id feed.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, id)
 }
 
 // Held returns where the peer is settled on a feed, as far as is known here.

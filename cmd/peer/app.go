@@ -51,8 +51,8 @@ func (a *app) main(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	if no, ok := err.(answerNo); ok {
-		return no.exit()
+	if end, ok := err.(silent); ok {
+		return end.exit()
 	}
 	p := api.AsProblem(err)
 	if a.json || wantsJSON(args) {
@@ -114,6 +114,15 @@ func wantsJSON(args []string) bool {
 	}
 	return false
 }
+
+// silent ends a command that has said all there is to say, with an exit code of its own.
+type silent interface{ exit() int }
+
+// answerPartly ends a command that printed what could be had, and said what could not: exit 6.
+type answerPartly struct{}
+
+func (answerPartly) Error() string { return "the answer is not whole" }
+func (answerPartly) exit() int     { return 6 }
 
 // answerNo ends a command whose answer is no: exit 10, nothing to say about it.
 type answerNo struct{}

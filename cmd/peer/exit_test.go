@@ -93,6 +93,7 @@ func TestExitCodes(t *testing.T) {
 		"wrong invite":         {args: join, problem: refused(node.CodeInviteWrong, nil), exit: 4, code: node.CodeInviteWrong, says: "cannot join"},
 		"used invite":          {args: join, problem: refused(node.CodeInviteUsed, nil), exit: 4, code: node.CodeInviteUsed, says: "cannot join"},
 		"expired invite":       {args: join, problem: refused(node.CodeInviteExpired, nil), exit: 4, code: node.CodeInviteExpired, says: "cannot join"},
+		"two settings":         {args: []string{"locations", "set", "photos", "--hash", "all", "--fetch", "lazy"}, exit: 2, code: node.CodeUsage},
 		"unreachable": {args: join, problem: refused(node.CodeUnreachable, []node.AddressResult{{Address: "/ip4/1.2.3.4/tcp/1", Result: "connection refused"},
 			{Address: "/ip4/1.2.3.4/udp/1/quic-v1", Result: "timed out after 5 s"}}), exit: 8, code: node.CodeUnreachable, says: "/ip4/1.2.3.4/udp/1/quic-v1"},
 		"other library":    {args: join, problem: refused(node.CodeOtherLibrary, nil), exit: 7, code: node.CodeOtherLibrary, says: "cannot join"},

@@ -99,8 +99,8 @@ func (f *fake) Locations(context.Context) ([]node.LocationView, error) {
 		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: hostile, Path: "/srv/" + hostile,
 			State: "polling", Cause: "too many folders to watch", Hash: "none"},
 		{ID: strings.Repeat("5d", 16), Device: nasID, DeviceName: "nas", Name: "photos", Path: "/srv/photos", Files: 131902,
-			Bytes: 1_900_000_000_000, Online: true, AsOf: noon},
-		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9)},
+			Bytes: 1_900_000_000_000, Online: true, AsOf: noon, Fetch: "eager", Entries: 140_000},
+		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9), Fetch: "lazy", Entries: 48_000},
 	}, nil
 }
 
@@ -159,6 +159,41 @@ func (f *fake) SetHashing(ctx context.Context, id, policy string) (node.Location
 	return all[0], nil
 }
 
+func (f *fake) SetFetch(ctx context.Context, device, id string, policy node.Fetch) (node.LocationView, error) {
+	if err := f.did("fetch " + string(policy) + " of " + id + " on " + device); err != nil {
+		return node.LocationView{}, err
+	}
+	all, _ := f.Locations(ctx)
+	all[2].Fetch, all[2].Files, all[2].Bytes = string(policy), 0, 0
+	if policy == node.FetchMetered {
+		all[2].Waits, all[2].Lacks = "metered_large", 12_345
+	}
+	return all[2], nil
+}
+
+func (f *fake) SyncPlan(_ context.Context, device string) (node.PlanView, error) {
+	if err := f.did("plan " + device); err != nil {
+		return node.PlanView{}, err
+	}
+	if device == nanoID {
+		return node.PlanView{Now: noon, Feeds: []node.FeedPlan{}}, nil
+	}
+	candidates := []node.CandidateView{
+		{Device: nasID, Name: "nas", Serves: true, Settled: 48_000, Online: true, Complete: 1, Latency: metrics.Seconds(48 * time.Millisecond), Score: 145.2},
+		{Device: nanoID, Name: "nanopi", Settled: 20_000, Online: true, Complete: .5, Latency: metrics.Seconds(2 * time.Millisecond), ActiveSyncs: 2, Failed: true, Score: 64.8},
+		{Device: atticID, Name: hostile, Complete: 1, Score: 50},
+	}
+	return node.PlanView{Now: noon, Paused: "the disk is almost full", Feeds: []node.FeedPlan{
+		{Feed: "f1", Device: nasID, DeviceName: "nas", Fetch: "eager", Best: 120, Settled: 100, Lacks: 20, Decision: node.DecideFetch, Why: "eager",
+			Strategy: node.StrategyPush, Road: "delta", Reason: "20 lacking", Donor: nasID, DonorName: "nas", Running: true, Candidates: candidates[:1]},
+		{Feed: "f2", Device: nasID, DeviceName: "nas", Location: strings.Repeat("5d", 16), Name: hostile, Fetch: "eager", Best: 48_000, Lacks: 48_000,
+			Decision: node.DecideFetch, Why: "eager", Strategy: node.StrategyBulk, Road: "delta", Reason: "48000 lacking: more than 10000; delta: empty",
+			Donor: nasID, DonorName: "nas", Candidates: candidates},
+		{Feed: "f3", Device: atticID, DeviceName: hostile, Location: strings.Repeat("6c", 16), Name: "box", Fetch: "lazy", Best: 9, Lacks: 9,
+			Decision: node.DecideOnDemand, Why: "lazy", Reason: "it is lazy: whoever is settled is asked when you ask", Candidates: []node.CandidateView{}},
+	}}, nil
+}
+
 func (f *fake) Rescan(ctx context.Context, id string, fn func(node.ScanProgress)) (node.ScanView, error) {
 	if err := f.did("rescan " + id); err != nil {
 		return node.ScanView{}, err
@@ -188,6 +223,9 @@ func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
 	case strings.HasSuffix(q.Path, "/empty"):
 	case strings.Contains(q.Path, "missing"):
 		return node.Listing{}, &node.Problem{Code: node.CodeNotFound, Message: "the catalogue has no /missing", Cause: "no location of nas holds it", Try: "peer locations"}
+	case strings.HasSuffix(q.Path, "/asked"):
+		l.Entries, l.Online, l.AsOf = entries()[1:2], false, noon.Add(-time.Hour)
+		l.Asked = &askedOf()[0]
 	case q.After == "": // two pages
 		l.Entries, l.More = entries()[:2], true
 	default:
@@ -226,6 +264,9 @@ func (f *fake) Where(_ context.Context, q node.WhereQuery) (node.Whereabouts, er
 		return node.Whereabouts{Now: noon, Why: "no other file has its size, so that there is no copy of it", Unique: true, Places: entries()[:1], On: 1}, nil
 	}
 	all := copies()[:3]
+	if strings.HasSuffix(q.Path, "/asked") {
+		return node.Whereabouts{Now: noon, Hash: all[0].Hash, Places: all, On: 2, Asked: askedOf(), Partial: true}, nil
+	}
 	return node.Whereabouts{Now: noon, Hash: all[0].Hash, Places: all, On: 2}, nil
 }
 
@@ -240,6 +281,14 @@ func (f *fake) Info(_ context.Context, q node.WhereQuery) (node.Info, error) {
 		return node.Info{Now: noon, Entry: entries()[2], LocationName: hostile, Lost: true, Why: "it is empty"}, nil
 	}
 	return node.Info{Now: noon, Entry: copies()[0], LocationName: "home", Copies: 3, On: 2}, nil
+}
+
+// askedOf are locations that are not kept here: one was answered for, one not.
+func askedOf() []node.Asked {
+	return []node.Asked{
+		{Location: strings.Repeat("5d", 16), Name: "photos", Device: nasID, DeviceName: "nas", Via: atticID, ViaName: hostile, Seq: 48_000, AsOf: noon.Add(-time.Hour), More: true},
+		{Location: strings.Repeat("6c", 16), Name: hostile, Device: atticID, DeviceName: hostile, Problem: "no device that holds it is connected: " + hostile},
+	}
 }
 
 func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) error) (node.FindResult, error) {
@@ -257,6 +306,12 @@ func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) e
 	res := node.FindResult{Now: noon, Took: metrics.Seconds(14 * time.Millisecond), Devices: devices}
 	if q.Text == "nothing" {
 		return res, nil
+	}
+	if strings.HasPrefix(q.Text, "asked") {
+		res.Asked, res.Partial = askedOf(), true
+		if q.Text == "asked nothing" {
+			return res, nil
+		}
 	}
 	found := entries()
 	if strings.HasPrefix(q.Text, "copies") {

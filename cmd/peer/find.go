@@ -47,7 +47,7 @@ func (a *app) findCmd() *cobra.Command {
 		Example: "peer find beach 2019\n" +
 			"peer find 'tax ext:pdf size:>1MB date:2023..2024' --on nas --sort size\n" +
 			"peer find -0 ext:raw --on laptop | xargs -0 ls -l",
-		Annotations: exits(2, 3, 5, 10, 130),
+		Annotations: exits(2, 3, 5, 6, 8, 10, 130),
 		Args:        arguments(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Text = strings.Join(args, " ")
@@ -132,17 +132,19 @@ func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, 
 	}
 	switch {
 	case quiet && res.Found == 0:
-		return answerNo{}
+		return cmp.Or(partly(res.Partial), error(answerNo{}))
 	case quiet:
 		return nil
 	case a.json:
-		return a.document(api.SchemaFind, struct {
+		err := a.document(api.SchemaFind, struct {
 			Query   string       `json:"query"`
 			Entries []node.Entry `json:"entries"`
 			node.FindResult
 		}{q.Text, entries, res})
+		return cmp.Or(err, partly(res.Partial))
 	case nuls:
-		return nil
+		a.unasked(res.Asked)
+		return partly(res.Partial)
 	}
 	if len(copies) > 0 {
 		t.row(a.hit(now, copies)...)
@@ -151,7 +153,39 @@ func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, 
 		return err
 	}
 	a.findFooter(res)
+	a.askedOf(res.Now, res.Asked)
+	a.unasked(res.Asked)
+	return partly(res.Partial)
+}
+
+// partly is the end of a command whose answer is not whole, nil if it is.
+func partly(partial bool) error {
+	if partial {
+		return answerPartly{}
+	}
 	return nil
+}
+
+// unasked warns of folders that nobody answered for, or not in full.
+func (a *app) unasked(asked []node.Asked) {
+	for _, q := range asked {
+		name := escape(q.DeviceName) + ":" + escape(q.Name)
+		switch {
+		case q.Problem != "":
+			a.hint("%s could not be asked: %s", name, escape(q.Problem))
+		case q.More:
+			a.hint("%s has more than was asked for", name)
+		}
+	}
+}
+
+// askedOf says for which folders others answered.
+func (a *app) askedOf(now time.Time, asked []node.Asked) {
+	for _, q := range asked {
+		if q.Via != "" {
+			a.hint("%s:%s asked of %s: as of %s", escape(q.DeviceName), escape(q.Name), escape(q.ViaName), ago(now, q.AsOf))
+		}
+	}
 }
 
 func (a *app) findTable() *table { return &table{right: map[int]bool{1: true}, shrink: 0} }

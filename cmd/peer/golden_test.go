@@ -42,11 +42,19 @@ var shown = map[string]string{
 	"location-away":      "locations show box",
 	"location-remove":    "locations remove Pictures",
 	"location-set":       "locations set Pictures --hash all",
+	"location-lazy":      "locations set nas:photos --fetch lazy",
+	"location-metered":   "locations set photos --fetch metered",
+	"location-eager":     "locations set photos --fetch eager",
+	"plan":               "sync plan",
+	"plan-none":          "sync plan --device nanopi",
 	"location-rescan":    "locations rescan Pictures",
 	"ls":                 "ls nas:/srv/photos",
 	"ls-long":            "ls -l nas:/srv/photos",
 	"ls-away":            "ls K0VN:/mnt/box",
 	"ls-empty":           "ls nas:/empty",
+	"ls-asked":           "ls nas:/srv/asked",
+	"find-asked":         "find asked",
+	"where-asked":        "where nas:/srv/asked",
 	"ls-locations":       "ls --on nas",
 	"find":               "find beach",
 	"find-sorted":        "find beach 2019 --sort size --limit 2 --on nas",
@@ -230,5 +238,12 @@ func TestRawNames(t *testing.T) {
 		if got != e.Name {
 			t.Errorf("entry %d is %q, want %q", i, got, e.Name)
 		}
+	}
+}
+
+// A search that found nothing, but could not ask everybody, has no answer.
+func TestFoundNothingOfAllThatWasAsked(t *testing.T) {
+	if code, out, stderr := newBench(t).run("find", "-q", "asked", "nothing"); code != 6 || out+stderr != "" {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
 	}
 }

@@ -222,7 +222,7 @@ func (a *app) locationPath(l node.LocationView) string {
 
 func (a *app) locationState(l node.LocationView) string {
 	if !l.Self {
-		return "-"
+		return a.fetchState(l)
 	}
 	m := good
 	switch l.State {
@@ -238,8 +238,21 @@ func (a *app) locationState(l node.LocationView) string {
 	return state
 }
 
+// fetchState says in a word what becomes of the entries of another device's location.
+func (a *app) fetchState(l node.LocationView) string {
+	switch {
+	case l.Waits != "":
+		return a.glyph(busy) + " " + escape(l.Fetch) + ", lacks " + count(l.Lacks)
+	case node.Fetch(l.Fetch) == node.FetchLazy:
+		return a.glyph(away) + " lazy, " + plural(l.Entries, "entry", "entries")
+	case node.Fetch(l.Fetch) == node.FetchMetered:
+		return a.glyph(good) + " metered"
+	}
+	return "-"
+}
+
 func (a *app) locationFresh(now time.Time, l node.LocationView) string {
-	return marked(fresh(now, l.Self || l.Online, l.AsOf), l.Gone)
+	return marked(fresh(now, l.Self || l.Online && node.Fetch(l.Fetch) != node.FetchLazy, l.AsOf), l.Gone)
 }
 
 // maxUnreadable is how many unreadable paths are named.
@@ -255,8 +268,11 @@ func (a *app) locationText(l node.LocationView) string {
 	line("id", "%s", escape(l.ID))
 	line("device", "%s (%s)", escape(l.DeviceName), a.locationFresh(now, l))
 	line("path", "%s", escape(l.Path))
-	line("content", "%s, %s, %s", plural(l.Files, "file", "files"), plural(l.Dirs, "folder", "folders"), size(l.Bytes))
+	if node.Fetch(l.Fetch) != node.FetchLazy {
+		line("content", "%s, %s, %s", plural(l.Files, "file", "files"), plural(l.Dirs, "folder", "folders"), size(l.Bytes))
+	}
 	if !l.Self {
+		line("fetch", "%s", fetchingLine(l))
 		return b.String()
 	}
 	state := a.locationState(l)

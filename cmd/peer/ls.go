@@ -27,7 +27,7 @@ func (a *app) lsCmd() *cobra.Command {
 		Example: "peer ls ~/Pictures -l\n" +
 			"peer ls nas:/srv/photos/2019\n" +
 			"peer ls /srv/photos --on nas --json",
-		Annotations: exits(2, 3, 5),
+		Annotations: exits(2, 3, 5, 8),
 		Args:        arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
@@ -118,7 +118,9 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 	if err := a.write([]byte(a.render(t))); err != nil {
 		return err
 	}
-	if device != "" {
+	if all.Asked != nil {
+		a.askedOf(all.Now, []node.Asked{*all.Asked})
+	} else if device != "" {
 		a.hint("%s, %s", escape(all.DeviceName), marked(fresh(all.Now, all.Online, all.AsOf), all.Gone))
 	}
 	return nil

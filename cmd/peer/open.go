@@ -19,6 +19,7 @@ type nodeConfig struct {
 	Pubsub  bool
 	MDNS    bool
 	Rescan  time.Duration
+	Bulk    uint64
 	Log     *slog.Logger
 }
 

@@ -29,6 +29,7 @@ type startFlags struct {
 	pubsub, mdns string // on or off
 	listen       []string
 	rescan       time.Duration
+	bulk         uint64
 }
 
 func (a *app) startCmd() *cobra.Command {
@@ -55,6 +56,7 @@ func (a *app) startCmd() *cobra.Command {
 	fs.StringVar(&f.pubsub, "pubsub", "on", "on or off: gossip hints of changes; sync works without, some seconds later")
 	fs.StringVar(&f.mdns, "mdns", "", "on or off: announce this device on the local network, and find others there (default $PEER_MDNS, else on)")
 	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
+	fs.Uint64Var(&f.bulk, "bulk", 0, "entries above which a change is much at once: it is announced, and waits where the folder is metered (default 10000)")
 	for _, name := range []string{"pubsub", "mdns"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	}
@@ -124,7 +126,7 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: pubsub, MDNS: mdns, Rescan: f.rescan, Log: log}
+	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: pubsub, MDNS: mdns, Rescan: f.rescan, Bulk: f.bulk, Log: log}
 	return p, nil
 }
 

@@ -24,7 +24,7 @@ func (a *app) syncCmd() *cobra.Command {
 		Args:        noSuchCommand,
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.syncStatusCmd(), a.syncPauseCmd(), a.syncResumeCmd(), a.syncNowCmd(), a.syncMetricsCmd(), a.syncEventsCmd())
+	cmd.AddCommand(a.syncStatusCmd(), a.syncPauseCmd(), a.syncResumeCmd(), a.syncNowCmd(), a.syncPlanCmd(), a.syncMetricsCmd(), a.syncEventsCmd())
 	return cmd
 }
 

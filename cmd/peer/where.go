@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,7 +23,7 @@ func (a *app) whereCmd() *cobra.Command {
 		Example: "peer where ~/Pictures/beach.jpg\n" +
 			"peer where nas:/srv/photos/beach.jpg\n" +
 			"peer where blake3:9f2c41d8 --json",
-		Annotations: exits(2, 3, 5),
+		Annotations: exits(2, 3, 5, 6, 8),
 		Args:        arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
@@ -31,9 +32,12 @@ func (a *app) whereCmd() *cobra.Command {
 					return err
 				}
 				if a.json {
-					return a.document(api.SchemaWhere, v)
+					err = a.document(api.SchemaWhere, v)
+				} else if err = a.where(v); err == nil {
+					a.askedOf(v.Now, v.Asked)
+					a.unasked(v.Asked)
 				}
-				return a.where(v)
+				return cmp.Or(err, partly(v.Partial))
 			})
 		},
 		ValidArgsFunction: a.completePaths,
@@ -48,7 +52,7 @@ func (a *app) infoCmd() *cobra.Command {
 		Example: "peer info ~/Pictures/beach.jpg\n" +
 			"peer info nas:/srv/photos\n" +
 			"peer info ./notes.txt --json",
-		Annotations: exits(2, 3, 5),
+		Annotations: exits(2, 3, 5, 6, 8),
 		Args:        arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
@@ -62,9 +66,12 @@ func (a *app) infoCmd() *cobra.Command {
 					return err
 				}
 				if a.json {
-					return a.document(api.SchemaInfo, v)
+					err = a.document(api.SchemaInfo, v)
+				} else if err = a.info(v); err == nil {
+					a.askedOf(v.Now, v.Asked)
+					a.unasked(v.Asked)
 				}
-				return a.info(v)
+				return cmp.Or(err, partly(v.Partial))
 			})
 		},
 		ValidArgsFunction: a.completePaths,

@@ -1,0 +1,285 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerdex/backfill"
+	"peerdex/catalog"
+	"peerdex/eventlog"
+	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
+)
+
+// Asked says what came of asking about a location whose entries are not kept here.
+type Asked struct {
+	Location   string    `json:"location"` // hex of record.LocationID
+	Name       string    `json:"name"`
+	Device     string    `json:"device"` // peer ID of the owner
+	DeviceName string    `json:"device_name"`
+	Via        string    `json:"via,omitempty"` // peer ID of the device that answered; empty: none did
+	ViaName    string    `json:"via_name,omitempty"`
+	Seq        uint64    `json:"head_seq,omitempty"` // where that device was settled when it began to look
+	AsOf       time.Time `json:"as_of,omitzero"`     // when the answer was known to be true: now of the owner's own, else when that head was signed
+	More       bool      `json:"more,omitempty"`     // it has more to say than it was asked for
+	Problem    string    `json:"problem,omitempty"`  // why nobody answered
+}
+
+// answer is what came of one question.
+type answer struct {
+	Asked
+	loc    catalog.Location
+	items  []catalog.Item
+	absent bool // nothing lies there
+	itself bool // the one item is what lies there
+}
+
+const (
+	askWithin = 5 * time.Second  // for one device to answer one question
+	askInAll  = 10 * time.Second // for one question, however many devices are asked
+	askAtOnce = 4                // locations
+)
+
+// lazyIn returns the locations of those given that are followed by head only.
+func (n *Node) lazyIn(all []catalog.Location) (out []catalog.Location) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range all {
+		if l.Owner != n.self && n.follow[l.Feed()] && n.fetchOf(l.Feed()) == FetchLazy {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// holders returns the devices that can be asked about a feed: the newest first, then as donors are elected.
+func (n *Node) holders(id feed.ID) []record.DeviceID {
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	settled := map[record.DeviceID]feed.Head{}
+	var candidates []backfill.Candidate
+	for d, p := range n.peers {
+		if at := p.heads[id].Settled; p.session != nil && at != nil && !n.pausedFor(d) && n.set.Role(d) != 0 {
+			settled[d] = *at
+			candidates = append(candidates, backfill.Candidate{Device: d, Online: true, Complete: 1, Latency: p.rtt, ActiveSyncs: p.activeSyncs, Failed: p.failedPull})
+		}
+	}
+	var out []record.DeviceID
+	for _, c := range backfill.Elect(now, candidates) {
+		out = append(out, c.Device)
+	}
+	slices.SortStableFunc(out, func(a, b record.DeviceID) int { return settled[b].Compare(settled[a]) })
+	return out
+}
+
+// ask puts a question about a lazy location to whoever is settled on it, one device after the other until one
+// answers. It blocks. If none does, Asked.Problem says why.
+func (n *Node) ask(ctx context.Context, l catalog.Location, kind string, question func(protocol.SessionID) protocol.Message) answer {
+	n.mu.Lock()
+	a := answer{loc: l, Asked: Asked{Location: l.ID.String(), Name: l.Name, Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner)}}
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, askInAll)
+	defer cancel()
+	var why []string
+	for _, d := range n.holders(l.Feed()) {
+		if ctx.Err() != nil {
+			break
+		}
+		session, start := protocol.NewSessionID(), time.Now()
+		err := n.askOne(ctx, d, question(session), session, &a)
+		result := "answered"
+		switch refused := (*backfill.RefusedError)(nil); {
+		case errors.As(err, &refused):
+			result = "refused"
+		case err != nil:
+			result = "failed"
+			n.blame(d, err)
+		}
+		n.metrics.Lookup("out", result)
+		n.events.AddBatch(eventlog.Tally{Type: eventlog.LookedUp{}.Type(), Peer: idText(d), Session: eventlog.ID(session), Reason: kind,
+			Outcomes: map[string]int{result: 1}, Took: time.Since(start)})
+		n.mu.Lock()
+		name := n.nameOf(d)
+		n.mu.Unlock()
+		if err == nil {
+			if a.Via, a.ViaName = idText(d), name; d == l.Owner {
+				a.AsOf = time.Now()
+			}
+			return a
+		}
+		a.items, a.absent, a.itself, a.More = nil, false, false, false
+		why = append(why, fmt.Sprintf("%s: %s", name, protocol.CodeOf(err).Error()))
+	}
+	a.Problem = strings.Join(why, "; ")
+	if len(why) == 0 {
+		a.Problem = "no device that holds it is connected"
+	}
+	return a
+}
+
+// askOne puts a question to one device and takes the answer into a.
+func (n *Node) askOne(ctx context.Context, d record.DeviceID, question protocol.Message, session protocol.SessionID, a *answer) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	cfg := n.connConfig(d, protocol.LookupProtocol)
+	cfg.Session, cfg.FirstByte, cfg.Idle = session, askWithin, askWithin
+	conn, err := protocol.Dial(ctx, n.host, d, protocol.LookupProtocol, cfg)
+	if err != nil {
+		return err
+	}
+	defer conn.Bind(ctx)()
+	err = n.converse(conn, question, a)
+	conn.End(err)
+	return err
+}
+
+func (n *Node) converse(conn *protocol.Conn, question protocol.Message, a *answer) error {
+	if err := conn.Send(question); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return err
+	}
+	limit, after := 0, ""
+	switch q := question.(type) {
+	case *protocol.Lookup:
+		limit, after = q.Limit, q.After
+	case *protocol.Search:
+		limit = protocol.MaxHits // copies do not count
+	}
+	var head feed.Head
+	for hits := 0; ; {
+		m, err := conn.Recv()
+		if err != nil {
+			return err
+		}
+		if no, ok := m.(*protocol.Refused); ok {
+			return &backfill.RefusedError{Code: no.Code}
+		}
+		f, ok := m.(*protocol.Found)
+		if !ok {
+			return protocol.Unexpected(m)
+		}
+		if head == (feed.Head{}) {
+			if head = f.Head; head.Feed != a.loc.Feed() {
+				return falsely("asked about feed %v, answered about %v", a.loc.Feed(), head.Feed)
+			}
+			if err := n.store.Check(head); err != nil {
+				return &protocol.Error{Code: protocol.CodeMismatch, Detail: err.Error()}
+			}
+		}
+		if hits += len(f.Hits); f.Head != head || hits > limit || len(f.Hits) == 0 && !f.Last {
+			return falsely("%d hits, at most %d were asked for, from one head", hits, limit)
+		}
+		a.absent, a.itself, a.More = f.Absent, f.Itself, f.More
+		for _, h := range f.Hits {
+			it, ok, err := itemOf(a.loc, h)
+			if err != nil {
+				return err
+			}
+			if ok {
+				a.items = append(a.items, it)
+			}
+		}
+		if !f.Last {
+			continue
+		}
+		a.Seq, a.AsOf = head.Seq, head.Stamp.Time()
+		if q, ok := question.(*protocol.Lookup); ok && !f.Itself {
+			return inFolder(a.items, q, after)
+		}
+		return nil
+	}
+}
+
+// inFolder checks the names of what was said to lie in a folder, and where it lies.
+func inFolder(items []catalog.Item, q *protocol.Lookup, after string) error {
+	for i, it := range items {
+		if name := it.File.Name; q.Itself || i+1 < len(items) && name >= items[i+1].File.Name || after != "" && name <= after {
+			return falsely("what lies in a folder is out of order")
+		}
+	}
+	return nil
+}
+
+func falsely(format string, args ...any) error {
+	return &protocol.Error{Code: protocol.CodeMalformed, Detail: fmt.Sprintf(format, args...)}
+}
+
+// itemOf reads a hit; false if this version does not know its record.
+func itemOf(l catalog.Location, h protocol.Hit) (catalog.Item, bool, error) {
+	rec, err := record.Decode(h.Key, h.Record)
+	f, ok := rec.(record.File)
+	if err != nil || !ok || f.Validate() != nil {
+		return catalog.Item{}, false, nil
+	}
+	var folder []string
+	if h.Folder != "" {
+		folder = strings.Split(h.Folder, "/")
+	}
+	for _, name := range folder {
+		if err := record.ValidName(name); err != nil {
+			return catalog.Item{}, false, falsely("%v", err)
+		}
+	}
+	return l.Item(folder, f, h.Lost), true, nil
+}
+
+// askAll puts a question about each of some lazy locations, several at once. It blocks.
+func (n *Node) askAll(ctx context.Context, locations []catalog.Location, kind string, question func(catalog.Location, protocol.SessionID) protocol.Message) []answer {
+	var (
+		mu  sync.Mutex // guards out
+		out = make([]answer, len(locations))
+		g   errgroup.Group
+	)
+	g.SetLimit(askAtOnce)
+	for i, l := range locations {
+		g.Go(func() error {
+			a := n.ask(ctx, l, kind, func(s protocol.SessionID) protocol.Message { return question(l, s) })
+			mu.Lock()
+			defer mu.Unlock()
+			out[i] = a
+			return nil
+		})
+	}
+	_ = g.Wait() // no question is an error
+	return out
+}
+
+// viewOf is what the views of all that was answered have in common: as fresh as the answer.
+func (n *Node) viewOf(a answer) Entry {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.inLocation(a.loc)
+	e.AsOf, e.Via, e.Online = a.AsOf, a.ViaName, e.Online && a.Via == a.Device
+	return e
+}
+
+// unanswered is the problem of a question that nobody answered.
+func unanswered(a Asked) error {
+	return &Problem{Code: CodeUnreachable, Message: fmt.Sprintf("nobody can be asked about %s:%s, which is not kept on this device", a.DeviceName, a.Name),
+		Cause: a.Problem, Try: "wait until a device that holds it is connected, or keep it here: peer locations set " + a.DeviceName + ":" + a.Name + " --fetch eager"}
+}
+
+// askedOf are the reports of some answers.
+func askedOf(answers []answer) []Asked {
+	out := []Asked{}
+	for _, a := range answers {
+		out = append(out, a.Asked)
+	}
+	return out
+}
+
+// partly reports whether some question was not answered.
+func partly(asked []Asked) bool {
+	return slices.ContainsFunc(asked, func(a Asked) bool { return a.Problem != "" })
+}

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"fmt"
+
+	"peerdex/statebatch"
+)
+
+// Fetch says whether the entries of another device's location are kept here. It is a fact of this device alone.
+type Fetch string
+
+// Policies.
+const (
+	FetchEager   Fetch = "eager"   // all entries are kept, and followed; what holds if nobody said otherwise
+	FetchLazy    Fetch = "lazy"    // by head only: no entry is kept, and whoever is settled is asked when a person asks
+	FetchMetered Fetch = "metered" // as eager, but much at once waits for a person
+)
+
+// Fetches is every policy.
+var Fetches = []Fetch{FetchEager, FetchLazy, FetchMetered}
+
+// Decisions about the entries that a location lacks here. Closed set.
+const (
+	DecideFetch    = "fetch"
+	DecideOnDemand = "on_demand" // whoever is settled is asked when a person asks
+	DecideWait     = "wait"      // until a person says so
+	DecideRefuse   = "refuse"    // until there is room
+	DecideInStep   = "in_step"   // nothing is lacking
+)
+
+// Why. Closed set; each goes with one decision.
+const (
+	whyEager   = "eager"
+	whyLazy    = "lazy"
+	whySmall   = "metered_small" // at most the bulk threshold
+	whyLarge   = "metered_large"
+	whyAsked   = "asked_for" // a person said so
+	whyDisk    = "disk_low"
+	whySettled = "in_step"
+)
+
+// fetchCase is what it is decided from whether the entries of a location are fetched.
+type fetchCase struct {
+	policy  Fetch
+	settled bool   // at the best head known
+	lacks   uint64 // entries, at most
+	recent  uint64 // entries that came within the last meterWindow without being asked for
+	asked   uint64 // of those lacking, entries that a person wants
+	room    uint64 // bytes that may be written; zero: not known
+	bulk    uint64 // entries above which it is much at once
+}
+
+// entryOnDisk is about what an entry takes on disk, as package store lays it out: a little over 300 bytes
+// with its keys, indexes and share of the tree.
+const entryOnDisk = 320
+
+// decideFetch says what to do about the entries that a location lacks, and why.
+func decideFetch(c fetchCase) (decision, why string) {
+	switch {
+	case c.settled:
+		return DecideInStep, whySettled
+	case c.policy == FetchLazy:
+		return DecideOnDemand, whyLazy
+	case c.policy == FetchMetered && c.lacks-min(c.lacks, c.asked)+c.recent > c.bulk:
+		return DecideWait, whyLarge
+	case c.lacks > c.bulk && c.room > 0 && c.lacks*entryOnDisk > c.room:
+		return DecideRefuse, whyDisk
+	case c.policy == FetchMetered && c.asked > 0:
+		return DecideFetch, whyAsked
+	case c.policy == FetchMetered:
+		return DecideFetch, whySmall
+	}
+	return DecideFetch, whyEager
+}
+
+// Strategies to come into step. Closed set; they are a label of metrics.
+const (
+	StrategyPush  = "push"  // its owner pushes it, in one batch
+	StrategyPages = "pages" // a delta or a tree diff
+	StrategyBulk  = "bulk"  // the same, of so much that it is announced, and may be declined
+	// StrategySnapshot: all at once, from a donor that has more than that, where nothing is held.
+	StrategySnapshot = "snapshot"
+)
+
+// defaultBulk is how many entries are much at once.
+const defaultBulk = 10_000
+
+// strategy names the way in which lacks entries come: pushed says that the owner is expected to push them.
+func strategy(lacks, bulk uint64, pushed bool) (name, why string) {
+	switch {
+	case pushed:
+		return StrategyPush, fmt.Sprintf("its owner is connected, and pushes up to %d", statebatch.MostNear)
+	case lacks <= bulk:
+		return StrategyPages, fmt.Sprintf("at most %d", bulk)
+	}
+	return StrategyBulk, fmt.Sprintf("more than %d", bulk)
+}
