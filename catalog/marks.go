@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -305,6 +306,9 @@ func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint
 			return
 		}
 		_, ok, err := c.file(at, e)
+		if errors.Is(err, store.ErrUnknownFeed) {
+			return // the location is known by its registers alone, so far
+		}
 		if failed = err; ok {
 			show(at, e)
 		}

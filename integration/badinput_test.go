@@ -53,6 +53,9 @@ func TestBadInput(t *testing.T) {
 		write(t, filepath.Join(d, "f"), "x")
 		a.add(d)
 	}
+	for _, tag := range []string{"beach", "lake"} {
+		a.edit("tag", "add", tag, filepath.Join(dir, "sub", "file"))
+	}
 	inStep(t, a, b, twin)
 	state := func() string {
 		c := a.dumpCatalogue()
@@ -62,7 +65,7 @@ func TestBadInput(t *testing.T) {
 			devices = append(devices, d.ID+d.Name)
 		}
 		slices.Sort(devices)
-		return fmt.Sprint(c.places, c.rows, devices, st.State, st.Library)
+		return fmt.Sprint(c.places, c.rows, devices, st.State, st.Library, a.tags())
 	}
 	before := state()
 	missing, file := filepath.Join(dir, "missing"), filepath.Join(dir, "sub", "file")
@@ -85,6 +88,17 @@ func TestBadInput(t *testing.T) {
 		{2, node.CodeAmbiguous, []string{"locations", "remove", "twi"}},
 		{5, node.CodeNotFound, []string{"ls", missing}},
 		{7, node.CodeConflict, []string{"locations", "remove", "beta:" + filepath.Base(other)}},
+		// tags and notes
+		{5, node.CodeNotFound, []string{"tag", "add", "new", missing}},
+		{5, node.CodeNotFound, []string{"tag", "remove", "lake", missing}},
+		{5, node.CodeNotFound, []string{"note", missing, "text"}},
+		{5, node.CodeUnknownTag, []string{"tag", "remove", "nosuch", file}},
+		{7, node.CodeConflict, []string{"tag", "rename", "lake", "Beach"}},
+		{7, node.CodeConflict, []string{"tag", "rename", "later", "soon"}},
+		{2, node.CodeUsage, []string{"tag", "add", "new", "--query", ""}},
+		{2, node.CodeUsage, []string{"tag", "rename", "lake", "k\xff"}},
+		{2, node.CodeUsage, []string{"note", file, "\xff\xfe"}},
+		{2, node.CodeUsage, []string{"devices", "rename", "d\xff"}},
 		// bad times and numbers
 		{2, node.CodeBadTime, []string{"sync", "events", "--since", "1 hour before"}},
 		{2, node.CodeBadTime, []string{"sync", "events", "--until", "yesterweek"}},

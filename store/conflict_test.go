@@ -405,3 +405,43 @@ func TestConflictAboutATag(t *testing.T) {
 		}
 	}
 }
+
+// D10: what one device updates and another, having seen that, deletes is gone wherever both come, in whatever
+// order; that is no conflict.
+func TestUpdateThenDeleteInAnyOrder(t *testing.T) {
+	for _, reg := range []record.Register{
+		{Entity: record.Content(record.Hash{1}), Field: record.FieldNote},
+		{Entity: record.Content(record.Hash{1}), Field: record.TagField(record.TagID{9})},
+		{Entity: record.Tag(record.TagID{9}), Field: record.FieldExists},
+	} {
+		a, b := newDevice(t, 1), newDevice(t, 2)
+		edit := func(d *device, value ...byte) {
+			t.Helper()
+			reg.Value = value
+			if out, err := d.Edit([]record.Register{reg}); err != nil || len(out.Written) != 1 {
+				t.Fatalf("%+v, %v", out, err)
+			}
+		}
+		gone := []byte{0}
+		if reg.Field == record.FieldNote {
+			gone = nil
+		}
+		edit(a, 2)
+		edit(a, 1)
+		take(t, b, a)
+		edit(b, gone...)
+		inOrder, outOfOrder := newDevice(t, 3), newDevice(t, 4)
+		for to, order := range map[*device][]*device{inOrder: {a, b}, outOfOrder: {b, a}, a: {b}} {
+			for _, from := range order {
+				if n := take(t, to, from).Conflicts.Total(); n != 0 {
+					t.Errorf("%s: %d conflicts", reg.Field, n)
+				}
+			}
+		}
+		for _, d := range []*device{a, b, inOrder, outOfOrder} {
+			if won, ok, err := d.Register(reg.Entity, reg.Field); err != nil || !ok || won.Author != b.id || string(won.Value) != string(gone) {
+				t.Errorf("%s is %+v, %v, %v", reg.Field, won, ok, err)
+			}
+		}
+	}
+}
