@@ -30,7 +30,7 @@ const (
 // written by the store's own code into the homes of two others, one of which then serves what the other lacks.
 func (b *bench) bulk(ctx context.Context) error {
 	var commit, pages, wire, caught, caughtWire, diffed, diffWire, restart, donor, taker []float64
-	var fewCommit, fewPages, manyCommit, manyPages, size []float64
+	var fewCommit, fewPages, fewCPU, manyCommit, manyPages, manyCPU, size []float64
 	for i := range b.runs {
 		note("bulk: run %d of %d", i+1, b.runs)
 		few, err := b.library(ctx, min(fewEntries, b.entries), uint64(2*i))
@@ -46,6 +46,7 @@ func (b *bench) bulk(ctx context.Context) error {
 		}
 		fewCommit = append(fewCommit, few.commit.Seconds()*1e6/float64(few.entries))
 		fewPages = append(fewPages, less.took.Seconds()*1e6/float64(few.entries))
+		fewCPU = append(fewCPU, less.used.Seconds()*1e6/float64(few.entries))
 
 		l, err := b.library(ctx, b.entries, uint64(2*i+1))
 		if err != nil {
@@ -69,6 +70,7 @@ func (b *bench) bulk(ctx context.Context) error {
 		}
 		pages, wire = append(pages, whole.took.Seconds()), append(wire, float64(whole.bytes)/(1<<20))
 		manyPages = append(manyPages, whole.took.Seconds()*1e6/float64(l.entries))
+		manyCPU = append(manyCPU, whole.used.Seconds()*1e6/float64(l.entries))
 		if err := whole.stop(ctx); err != nil {
 			return err
 		}
@@ -118,6 +120,7 @@ func (b *bench) bulk(ctx context.Context) error {
 	peer := fmt.Sprintf("of %d", min(fewEntries, b.entries))
 	b.table.add(figure{what: "an entry of the local commit", unit: "µs", got: manyCommit, peer: peer, of: fewCommit, bar: 4.0 / 3, strict: true})
 	b.table.add(figure{what: "an entry by pages", unit: "µs", got: manyPages, peer: peer, of: fewPages, bar: 4.0 / 3, strict: true})
+	b.table.add(figure{what: "the same in CPU time of both devices", unit: "µs", got: manyCPU, peer: peer, of: fewCPU})
 	return nil
 }
 
@@ -279,7 +282,7 @@ func bringFeed(from, to *store.Store, id feed.ID) error {
 	if st, _ := to.State(id); st.Settled != nil {
 		at = st.Settled.Seq
 	}
-	const page = 2000
+	const page = 500 // changes all over touch as many leaves, which a transaction must hold
 	c := store.Change{Feed: id}
 	err = v.After(at, func(e feed.Entry) error {
 		if len(c.Entries) == page {
@@ -333,6 +336,7 @@ type joined struct {
 	pairing
 	b     *bench
 	took  time.Duration // from when sync was let go
+	used  time.Duration // CPU time of both meanwhile
 	bytes int64         // both ways, TCP payload
 	way   between
 }
@@ -372,7 +376,12 @@ func (l *library) join(ctx context.Context) (j joined, err error) {
 	if err := l.found(ctx, j.a); err != nil { // so that its names are there
 		return j, err
 	}
-	before, start := j.way.quiet(300*time.Millisecond), time.Now()
+	before := j.way.quiet(300 * time.Millisecond)
+	idle, err := j.cpu()
+	if err != nil {
+		return j, err
+	}
+	start := time.Now()
 	if _, err := j.z.client.Resume(ctx, ""); err != nil {
 		return j, err
 	}
@@ -383,11 +392,25 @@ func (l *library) join(ctx context.Context) (j joined, err error) {
 		return j, err
 	}
 	j.took = time.Since(start)
+	if j.used, err = j.cpu(); err != nil {
+		return j, err
+	}
+	j.used -= idle
 	j.bytes = j.way.quiet(time.Second) - before
 	if j.way.conns() == 0 {
 		return j, errors.New("the peers did not meet through the proxies")
 	}
 	return j, nil
+}
+
+// cpu returns what CPU time both have used so far.
+func (j joined) cpu() (time.Duration, error) {
+	a, err := cpu(j.a.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	z, err := cpu(j.z.cmd.Process.Pid)
+	return a + z, err
 }
 
 func (j joined) stop(ctx context.Context) error {

@@ -112,7 +112,7 @@ func options(dir string, log *slog.Logger) badger.Options {
 		WithCompression(codec.Snappy).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).
-		WithChecksumVerificationMode(codec.OnTableAndBlockRead).
+		WithChecksumVerificationMode(codec.OnBlockRead). // and not of whole tables: each would be unpacked in memory when it is made, and all at each start
 		WithMetricsEnabled(false).
 		WithLogger(badgerLog{log})
 }
