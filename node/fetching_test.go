@@ -192,6 +192,9 @@ func TestBulkIndex(t *testing.T) {
 	await(t, "the metered one waits", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if at := b.peers[a.self].heads[locationFeed(a.self, wide)].Settled; at == nil || at.Count != 121 {
+			return false // told by C so far, of whom it cannot be had
+		}
 		st, _ := b.store.State(locationFeed(a.self, wide))
 		decision, why, _ := b.decideOn(st, time.Now())
 		return st.Best.Count == 121 && decision == DecideWait && why == whyLarge
