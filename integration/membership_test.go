@@ -502,6 +502,19 @@ func TestLeaveAndForget(t *testing.T) {
 	}
 }
 
+// awaitFailure waits for an event auth_failed about a device with a reason.
+func (p *peer) awaitFailure(peerID, reason string) {
+	p.t.Helper()
+	eventually(p.t, "auth_failed: "+reason, func() string {
+		for _, e := range p.events(api.EventQuery{Types: []string{"auth_failed"}}) {
+			if e.PeerDeviceID == peerID && detail[eventlog.AuthFailed](p.t, e).Reason == reason {
+				return ""
+			}
+		}
+		return "no event says so"
+	})
+}
+
 // deviceID returns the id of a device that is running.
 func deviceID(t testing.TB, p *peer) record.DeviceID {
 	t.Helper()
@@ -539,6 +552,7 @@ func TestJoinChainThatDoesNotEndAtTheRoot(t *testing.T) {
 	})
 	line := multiaddr.Join(r.host.Addrs()[0], multiaddr.StringCast("/p2p/"+protocol.PeerID(r.device).String())).String() + "#" + secret.Text()
 	b.wantProblem(t, 4, node.CodeNotAllowed, "join", line)
+	b.awaitFailure(protocol.PeerID(r.device).String(), string(member.WrongLibrary))
 	after := b.status()
 	if after.Library != before.Library || len(after.Devices) != 1 {
 		t.Errorf("beta is in %s with %d devices", after.Library, len(after.Devices))

@@ -121,6 +121,7 @@ func (n *Node) move(inviter record.DeviceID, w protocol.Welcome, method string) 
 	}
 	set := member.Evaluate(lib.root, lib.certs)
 	if set.Role(n.self) == 0 {
+		n.noteFalseWelcome(inviter, set)
 		return &Problem{Code: CodeNotAllowed, Message: "cannot join: the other device's welcome does not make this one a member",
 			Cause: "no certificate for this device leads to the library's root key", Try: "ask for another invite"}
 	}

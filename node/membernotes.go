@@ -44,6 +44,18 @@ func (n *Node) noteJoinRefused(j protocol.Joiner, err error) {
 	n.metrics.Error("auth", j.Device.Short(), err.Error(), time.Now())
 }
 
+// noteFalseWelcome says that a device was asked into a library by certificates that do not make it a member.
+func (n *Node) noteFalseWelcome(inviter record.DeviceID, set member.Set) {
+	reason := "no_certificate"
+	for _, r := range set.Rejected {
+		if r.Cert.Subject == n.self {
+			reason = string(r.Reason)
+		}
+	}
+	n.events.Add(eventlog.AuthFailed{Reason: reason, AddressClass: n.classOf(inviter)}, eventlog.Peer(idText(inviter)))
+	n.log.Warn("invited by certificates that do not end at the root key", "peer", inviter.Short(), "reason", reason)
+}
+
 func (n *Node) noteRenamed(d record.DeviceID, from, to string) {
 	n.events.Add(eventlog.DeviceRenamed{From: from, To: to}, eventlog.Peer(idText(d)))
 }
