@@ -373,8 +373,11 @@ func (l *library) join(ctx context.Context) (j joined, err error) {
 	if err := j.lacking(ctx, "it has heard what it lacks", func(n uint64) bool { return n >= l.missing }); err != nil {
 		return j, err
 	}
-	if err := l.found(ctx, j.a); err != nil { // so that its names are there
+	if err := l.found(ctx, j.a); err != nil {
 		return j, err
+	}
+	if n, err := l.find(ctx, j.z); err != nil || n != 0 { // and so that the names of both are in memory
+		return j, errors.Join(err, fmt.Errorf("%d files are there before they have come", n))
 	}
 	before := j.way.quiet(300 * time.Millisecond)
 	idle, err := j.cpu()
@@ -431,13 +434,19 @@ func (j joined) lacking(ctx context.Context, what string, fits func(uint64) bool
 	})
 }
 
-// found asks for the file that was written last, or returns an error.
+// found fails unless a device finds the file that was written last.
 func (l *library) found(ctx context.Context, d *daemon) error {
-	found, err := d.client.Find(ctx, node.FindQuery{Text: l.newest}, func(node.Entry) error { return nil })
-	if err == nil && found.Found != 1 {
-		err = fmt.Errorf("%s finds %q %d times", d.name, l.newest, found.Found)
+	n, err := l.find(ctx, d)
+	if err == nil && n != 1 {
+		err = fmt.Errorf("%s finds %q %d times", d.name, l.newest, n)
 	}
 	return err
+}
+
+// find returns how many files have the name of the one written last.
+func (l *library) find(ctx context.Context, d *daemon) (uint64, error) {
+	found, err := d.client.Find(ctx, node.FindQuery{Text: l.newest}, func(node.Entry) error { return nil })
+	return found.Found, err
 }
 
 // restart ends the second and returns how long it takes from its start until it is ready.
