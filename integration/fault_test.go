@@ -95,6 +95,20 @@ func TestN9Reconnect(t *testing.T) {
 // the owner signed; and in the end both are equal.
 func TestN17KilledDuringFirstSync(t *testing.T) {
 	t.Parallel()
+	if half := killDuringFirstSync(t, 12, "--bulk", "1000000"); half == 0 { // by pages
+		t.Error("no kill hit a transfer")
+	}
+}
+
+// The same where the first sync is a snapshot: of that the store holds nothing until it holds all.
+func TestN17KilledDuringSnapshot(t *testing.T) {
+	t.Parallel()
+	killDuringFirstSync(t, 6)
+}
+
+// killDuringFirstSync starts the receiver with flags and returns how many kills left part of a feed on its disk.
+func killDuringFirstSync(t *testing.T, kills int, flags ...string) (half int) {
+	t.Helper()
 	seed := uint64(1)
 	if text := os.Getenv("KILL_SEED"); text != "" {
 		var err error
@@ -104,15 +118,14 @@ func TestN17KilledDuringFirstSync(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(seed, 17))
 	t.Logf("KILL_SEED=%d", seed)
-	const kills = 12
 	dirs := []string{tempDir(t), tempDir(t)}
 	for _, dir := range dirs {
 		fill(t, dir, 10_000)
 	}
 	a, b := newPeer(t, "alpha"), newPeer(t, "beta")
 	line := a.start("", dirs...).Invite.Line
-	b.join(line)
-	half, senders := 0, 0
+	b.join(line, flags...)
+	senders := 0
 	for i := range kills {
 		condition := random.IntN(5)
 		total := uint64(1 + random.IntN(4000))
@@ -147,17 +160,15 @@ func TestN17KilledDuringFirstSync(t *testing.T) {
 		if a.cmd == nil {
 			a.start("")
 		}
-		b.start("")
+		b.start("", flags...)
 	}
 	t.Logf("%d kills, %d of them with part of a feed on disk; the sender %d times", kills, half, senders)
-	if half == 0 {
-		t.Error("no kill hit a transfer")
-	}
 	c := inStep(t, a, b)
 	for _, dir := range dirs {
 		c.wantOnDisk(t, dir)
 	}
 	wantEqualOnDisk(t, a, b)
+	return half
 }
 
 // raw is a record of no model that this version knows, or one that breaks its own rules.
