@@ -215,7 +215,7 @@ func (c *Client) lines(ctx context.Context, method, path string, q url.Values, b
 func decoded[T any](fn func(T) error) func([]byte) error {
 	return func(b []byte) error {
 		var v T
-		if err := json.Unmarshal(b, &v); err != nil {
+		if err := unmarshal(b, &v); err != nil {
 			return fmt.Errorf("decode a line of the daemon's answer: %w", err)
 		}
 		return fn(v)

@@ -68,26 +68,40 @@ func typeOf(line []byte) string {
 }
 
 func document(schema, kind string, v any) ([]byte, error) {
-	body, err := json.Marshal(withoutNil(v))
+	body, err := marshal(withoutNil(v))
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", schema, err)
 	}
 	if len(body) < 2 || body[0] != '{' {
 		return nil, fmt.Errorf("encode %s: %T is no JSON object", schema, v)
 	}
-	head := struct {
-		Schema string `json:"schema"`
-		Type   string `json:"type,omitempty"`
-	}{schema, kind}
-	out, err := json.Marshal(head)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", schema, err)
+	out := append(make([]byte, 0, len(body)+64), `{"schema":"`...) // neither name holds what JSON escapes
+	out = append(append(out, schema...), '"')
+	if kind != "" {
+		out = append(append(append(out, `,"type":"`...), kind...), '"')
 	}
+	out = append(out, '}')
 	if bytes.Equal(body, []byte("{}")) {
 		return out, nil
 	}
 	out[len(out)-1] = ','
 	return eventlog.VisibleJSON(append(out, body[1:]...)), nil
+}
+
+// marshal is json.Marshal without its second pass over what writes its own JSON.
+func marshal(v any) ([]byte, error) {
+	if m, ok := v.(json.Marshaler); ok {
+		return m.MarshalJSON()
+	}
+	return json.Marshal(v)
+}
+
+// unmarshal is json.Unmarshal without its second pass over what reads its own JSON.
+func unmarshal(b []byte, v any) error {
+	if u, ok := v.(json.Unmarshaler); ok {
+		return u.UnmarshalJSON(b)
+	}
+	return json.Unmarshal(b, v)
 }
 
 // withoutNil returns v with empty lists in place of nil ones, because an empty list is [] and never null.

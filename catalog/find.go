@@ -276,7 +276,6 @@ func (s *search) sort(by Sort, reverse bool) {
 		hit
 		number int64  // the greatest first
 		name   string // then from a to z
-		path   string
 	}
 	all := make([]ranked, len(s.hits))
 	for i, h := range s.hits {
@@ -294,15 +293,28 @@ func (s *search) sort(by Sort, reverse bool) {
 				r.name = string(b.folded(p.names, k))
 			}
 		}
-		if b.names[k] != noName {
-			it, _ := p.item(h.slot)
-			r.path = it.Path
-		}
 		p.RUnlock()
 		all[i] = r
 	}
+	paths := map[hit]string{} // made where they decide
+	path := func(h hit) string {
+		if text, ok := paths[h]; ok {
+			return text
+		}
+		p := s.scopes[h.scope]
+		p.RLock()
+		defer p.RUnlock()
+		if b, k := p.at(h.slot); b.names[k] != noName {
+			it, _ := p.item(h.slot)
+			paths[h] = it.Path
+		}
+		return paths[h]
+	}
 	slices.SortStableFunc(all, func(a, b ranked) int {
-		c := cmp.Or(cmp.Compare(b.number, a.number), cmp.Compare(a.name, b.name), cmp.Compare(a.path, b.path))
+		c := cmp.Or(cmp.Compare(b.number, a.number), cmp.Compare(a.name, b.name))
+		if c == 0 {
+			c = cmp.Compare(path(a.hit), path(b.hit))
+		}
 		if reverse {
 			return -c
 		}
