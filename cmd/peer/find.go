@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,9 @@ func (a *app) find(ctx context.Context, c *api.Client, q node.FindQuery, quiet, 
 		t       = a.findTable()
 		now     = a.now()
 	)
+	if !a.json { // a page is held, never more: to collect the rest early would cost more time than it saves memory
+		defer debug.SetGCPercent(debug.SetGCPercent(800))
+	}
 	res, err := c.Find(ctx, q, func(e node.Entry) error {
 		switch {
 		case quiet:
