@@ -221,6 +221,8 @@ func TestStream(t *testing.T) {
 	// the caller has enough: the backend's context ends
 	enough := errors.New("enough")
 	ended := make(chan struct{})
+	refused := make(chan string, 2)
+	s.refused = func(what string) { refused <- what }
 	s.find = func(ctx context.Context, fn func(node.Entry) error) (node.FindResult, error) {
 		defer close(ended)
 		for {
@@ -242,12 +244,10 @@ func TestStream(t *testing.T) {
 		}
 		return node.FindResult{}, &node.Problem{Code: node.CodeIntegrity, Message: "broken"}
 	}
-	refused := make(chan string, 1)
-	s.refused = func(what string) { refused <- what }
 	if _, err := c.Find(t.Context(), node.FindQuery{Text: "x"}, func(node.Entry) error { return nil }); AsProblem(err).Code != node.CodeIntegrity {
 		t.Errorf("a late error: %v", err)
 	}
-	if what := <-refused; what != "GET /v1/find integrity" {
+	if what := <-refused; what != "GET /v1/find integrity" { // the first: to have enough is not to be refused
 		t.Errorf("noted as %q", what)
 	}
 }

@@ -159,9 +159,10 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.ResponseWriter.Write(b)
 }
 
-// refuse remembers p as the answer to the request that w belongs to. What was broken off is not refused.
+// refuse remembers p as the answer to the request that w belongs to. What was broken off, or failed because
+// the client went away or of a fault here, is not refused.
 func refuse(w http.ResponseWriter, p *node.Problem) {
-	if r, ok := w.(*recorder); ok && p.Code != node.CodeInterrupted {
+	if r, ok := w.(*recorder); ok && p.Code != node.CodeInterrupted && p.Code != node.CodeInternal {
 		r.refused = p.Code
 	}
 }
