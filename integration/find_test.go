@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"peerdex/api"
+	"peerdex/eventlog"
 	"peerdex/node"
 )
 
@@ -153,6 +155,18 @@ func TestFindAndWhere(t *testing.T) {
 			t.Errorf("%q: exit %d, %+v", p.args, exit, problem)
 		}
 	}
+
+	if exit, problem := a.problem("find", "siz:3"); exit != 2 || problem.Code != node.CodeBadQuery {
+		t.Errorf("a query that does not parse: exit %d, %+v", exit, problem)
+	}
+	eventually(t, "the refusal is logged", func() string {
+		for _, e := range a.events(api.EventQuery{Types: []string{"request_refused"}}) {
+			if d := detail[eventlog.RequestRefused](t, e); d.Request == "GET /v1/find" && d.Code == string(node.CodeBadQuery) {
+				return ""
+			}
+		}
+		return "it is not"
+	})
 
 	b.stop()
 	writeAll(t, dirA, map[string]string{"new beach.jpg": "n"})

@@ -53,6 +53,11 @@ func (a *app) findCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Text = strings.Join(args, " ")
 			if _, err := node.ParseQuery(q.Text, a.now().In(a.zone)); err != nil {
+				// A daemon refuses it too, and logs that. Its answer adds nothing, and there need not be one.
+				_ = a.ask(cmd, func(ctx context.Context, c *api.Client) error {
+					_, err := c.Find(ctx, node.FindQuery{Text: q.Text, Limit: 1}, func(node.Entry) error { return nil })
+					return err
+				})
 				return err
 			}
 			if q.Limit < 0 {
