@@ -80,6 +80,7 @@ var instruments = map[string]instrument{
 	"sync_sessions_total":               anySession(func(s metrics.Session) bool { return s.Ended.Total > 0 }),
 	"sync_session_duration_seconds":     anySession(func(s metrics.Session) bool { return s.Duration.Count > 0 }),
 	"sync_backfill_pages_total":         func(m metrics.Snapshot) bool { return *m.Operations.Pages > 0 },
+	"sync_snapshot_chunks_total":        func(m metrics.Snapshot) bool { return m.Operations.Chunks.Total > 0 },
 	"sync_backfill_progress_ratio":      anyDevice(func(d metrics.Device) bool { return d.Progress > 0 }),
 	"sync_retry_queue_depth":            func(m metrics.Snapshot) bool { return *m.Operations.RetryQueue > 0 },
 	"sync_retries_total":                func(m metrics.Snapshot) bool { return m.Operations.Retries.Total > 0 },
@@ -179,7 +180,6 @@ var silentEvents = map[eventlog.Type]string{
 	"feed_rolled_back":  "needs a store put back to what it was: node, TestStoreRolledBack",
 	"entries_set_aside": "needs a frozen clone: node, TestClone",
 
-	"snapshot_progress":         "needs more than 10,000 entries: node, TestJoinBySnapshot",
 	"snapshot_import_completed": "needs a device that was away from all others: node, TestJoinBySnapshot",
 }
 
@@ -240,7 +240,7 @@ func TestEveryInstrument(t *testing.T) {
 	dir, extra, vanishing := tempDir(t), tempDir(t), filepath.Join(tempDir(t), "vanishing")
 	fill(t, dir, 3000)
 	write(t, filepath.Join(vanishing, "f"), "123")
-	a, b, c := newPeer(t, "alpha", "--bulk", "400"), newPeer(t, "beta"), newPeer(t, "gamma")
+	a, b, c := newPeer(t, "alpha", "--bulk", "400"), newPeer(t, "beta"), newPeer(t, "gamma", "--bulk", "400")
 	w := &watched{peers: []*peer{a, b, c}, metrics: map[string]bool{}, events: map[eventlog.Type]bool{}}
 	first := a.start("", dir)
 	b.join(first.Invite.Line, vanishing)

@@ -50,6 +50,7 @@ var (
 	sessionsTotal     = declare("sync_sessions_total", "Sessions that ended.", "kind", "result")
 	sessionTime       = declare("sync_session_duration_seconds", "Length of sessions.", "kind")
 	pagesTotal        = declare("sync_backfill_pages_total", "Pages fetched.")
+	chunksTotal       = declare("sync_snapshot_chunks_total", "Chunks of snapshots: from a peer, or kept from a transfer that broke off.", "source")
 	progressRatio     = declare("sync_backfill_progress_ratio", "Progress of the current backfill from the device.", "device")
 	retryDepth        = declare("sync_retry_queue_depth", "Things waiting for a retry.")
 	retriesTotal      = declare("sync_retries_total", "Retries.", "result")
@@ -279,6 +280,7 @@ func (m *Metrics) gatherSync(s *sink) {
 		s.histogram(m.sessionLength[i])
 	}
 	s.counter(pagesTotal, m.pages)
+	s.counters(chunksTotal, chunkSources[:], m.chunks[:])
 	s.histogram(m.pageTime)
 	s.gauge(retryDepth, float64(m.retryQueue))
 	s.counters(retriesTotal, retryResults[:], m.retries[:])

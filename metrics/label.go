@@ -17,6 +17,7 @@ var (
 	sessionKinds     = [...]string{"backfill", "catch_up", "reconcile"}
 	sessionResults   = [...]string{"completed", "failed", "aborted"}
 	retryResults     = [...]string{"success", "failure"}
+	chunkSources     = [...]string{"peer", "kept"}
 	bulkDecisions    = [...]string{"fetch", "on_demand", "wait", "refuse", "in_step"}
 	lookupResults    = [...]string{"answered", "refused", "failed"}
 	operations       = [...]string{"insert", "update", "delete"}

@@ -71,6 +71,7 @@ type Metrics struct {
 	sessionLength  [len(sessionKinds) + 1]*histogram
 	pages          uint64
 	pageTime       *histogram
+	chunks         [len(chunkSources) + 1]uint64
 	strategies     capped[uint64]
 	retryQueue     int64
 	retries        [len(retryResults) + 1]uint64

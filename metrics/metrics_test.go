@@ -47,6 +47,8 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.SessionStarted("catch_up")
 	m.SessionEnded("catch_up", "completed", 2*time.Second)
 	m.PageFetched(40 * time.Millisecond)
+	m.Chunks("peer", 3)
+	m.Chunks("kept", 2)
 	m.Progress(id, .5)
 	m.StrategySelected("pages")
 	m.BulkDecided("wait")
@@ -189,6 +191,8 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"sync_sessions_total{kind=catch_up,result=completed}":                      1,
 		"sync_session_duration_seconds{kind=catch_up}":                             1,
 		"sync_backfill_pages_total{}":                                              1,
+		"sync_snapshot_chunks_total{source=peer}":                                  3,
+		"sync_snapshot_chunks_total{source=kept}":                                  2,
 		"sync_backfill_request_duration_seconds{}":                                 1,
 		"sync_backfill_progress_ratio{device=NAS0-0000}":                           .5,
 		"sync_strategy_selected_total{strategy=pages}":                             1,
@@ -290,7 +294,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 66 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 67 {
 		t.Errorf("%d methods", n)
 	}
 }

@@ -72,7 +72,8 @@ type Operations struct {
 	MissingParents   *int              `json:"missing_parents,omitempty"`
 	Sessions         []Session         `json:"sessions,omitempty"`
 	Pages            *uint64           `json:"pages,omitempty"`
-	Retries          *Counts           `json:"retries,omitempty"` // by result
+	Chunks           *Counts           `json:"snapshot_chunks,omitempty"` // by source
+	Retries          *Counts           `json:"retries,omitempty"`         // by result
 	RetryQueue       *int64            `json:"retry_queue,omitempty"`
 	Strategies       map[string]uint64 `json:"strategies,omitempty"`
 	BulkDecisions    *Counts           `json:"bulk_decisions,omitempty"`   // by decision
@@ -366,7 +367,7 @@ func (m *Metrics) operations(o *Operations) {
 	}
 	o.Rejections = counts(rejectionReasons[:], m.rejections[:])
 	o.HintsDropped, o.Pages, o.RetryQueue = new(m.hintsDropped), new(m.pages), new(m.retryQueue)
-	o.StrangersSeen = new(m.strangers)
+	o.Chunks, o.StrangersSeen = counts(chunkSources[:], m.chunks[:]), new(m.strangers)
 	o.Joins, o.Departures = counts(joinResults[:], m.joins[:]), counts(departures[:], m.departed[:])
 	o.StreamsRefused = counts(streamRefusals[:], m.refused[:])
 	o.StuckChanges, o.MissingParents = new(m.stuckChanges), new(m.missingParents)

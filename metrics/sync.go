@@ -120,6 +120,16 @@ func (m *Metrics) PageFetched(d time.Duration) {
 	m.pageTime.observe(int64(d))
 }
 
+// Chunks counts n chunks of a snapshot that is being fetched: from a peer, or kept from a transfer that broke off.
+func (m *Metrics) Chunks(source string, n int) {
+	if m == nil || n <= 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.chunks[index(chunkSources[:], source)] += uint64(n)
+}
+
 // StrategySelected counts a choice of road.
 func (m *Metrics) StrategySelected(strategy string) {
 	if m == nil {

@@ -224,7 +224,7 @@ func (n *Node) compose() {
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts, Declines: n.declinesPush,
 		Paused: n.isPaused, Admit: n.membership,
 	}
-	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in")}
+	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in"), Came: n.noteChunks}
 	n.snapshots = &snapshot.Server{
 		Store: n.store, Dir: n.home.path("snapshot/out"), Author: n.author, Pick: n.holds, Admit: n.admit,
 		Served: n.snapshotServed, Now: time.Now,

@@ -41,6 +41,14 @@ func (n *Node) noteSnapshotProgress(p *pulling, now snapshot.Progress) {
 	}
 }
 
+func (n *Node) noteChunks(chunks int, kept bool) {
+	source := "peer"
+	if kept {
+		source = "kept"
+	}
+	n.metrics.Chunks(source, chunks)
+}
+
 // noteLoaded logs what a snapshot brought, in the transaction that shows it.
 func (n *Node) noteLoaded(tx kv.Tx, p *pulling, loaded []store.Loaded) error {
 	for _, l := range loaded {
@@ -64,7 +72,11 @@ func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took
 	}
 	n.metrics.SessionEnded(p.kind, result, took)
 	now := time.Now()
+	n.mu.Lock()
+	dropped := p.snapshot.now.Records // of what came, whatever is not in loaded feeds
+	n.mu.Unlock()
 	for _, l := range out.Loaded {
+		dropped -= min(dropped, l.Head.Count)
 		st, _ := n.store.State(l.Head.Feed)
 		res := store.Result{
 			Applied: int(l.Head.Count) - l.Rejected, Rejected: l.Rejected, Rejects: l.Rejects, Counts: l.Counts, State: st,
@@ -79,6 +91,7 @@ func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took
 		n.propagated(p.kind, l.Head.Stamp, l.Head.Feed.Device, now)
 		n.noteConverged(l.Head.Feed, l.Head)
 	}
+	n.metrics.ChangesProcessed(p.donor.Short(), "dropped", int(dropped))
 	if err == nil {
 		n.metrics.Progress(p.donor.Short(), 1)
 		return

@@ -19,7 +19,8 @@ import (
 // Fetcher takes snapshots from other devices. Chunks that have come are kept until a snapshot was taken whole: what
 // was cut off goes on with the chunks still lacking, with the same donor or another. Its fields are set once.
 type Fetcher struct {
-	Dir string // for the chunks; made when they come, removed when they are of no more use
+	Dir  string                      // for the chunks; made when they come, removed when they are of no more use
+	Came func(chunks int, kept bool) // told of chunks that are here: they were kept, or came just now; nil: nobody
 }
 
 // RefusedError is a donor's answer that it has no snapshot to give.
@@ -43,7 +44,10 @@ func (f *Fetcher) Run(ctx context.Context, conn *protocol.Conn, session protocol
 		return Taken{}, err
 	}
 	began(m)
-	src := &remote{conn: conn, dir: f.Dir}
+	src := &remote{conn: conn, dir: f.Dir, came: f.Came}
+	if src.came == nil {
+		src.came = func(int, bool) {}
+	}
 	for _, f := range m.Feeds {
 		src.chunks = append(src.chunks, f.Chunks...)
 	}
@@ -98,6 +102,7 @@ type remote struct {
 	dir     string
 	chunks  []Chunk
 	lacking []int // asked for and not here yet
+	came    func(chunks int, kept bool)
 }
 
 func (r *remote) path(i int) string {
@@ -123,6 +128,7 @@ func (r *remote) Want(numbers []int) error {
 			return err
 		}
 	}
+	r.came(len(numbers)-len(r.lacking), true)
 	return errors.Join(os.MkdirAll(r.dir, 0o700), r.conn.CloseWrite())
 }
 
@@ -151,6 +157,7 @@ func (r *remote) Chunk(i int) ([]byte, error) {
 	if err := errors.Join(os.WriteFile(tmp, c.Bytes, 0o600), os.Rename(tmp, r.path(i))); err != nil {
 		return nil, fmt.Errorf("keep chunk: %w", err)
 	}
+	r.came(1, false)
 	return c.Bytes, nil
 }
 

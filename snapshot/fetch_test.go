@@ -86,7 +86,8 @@ func kept(tb testing.TB, f *Fetcher) (names []string) {
 func TestFetch(t *testing.T) {
 	d, second, a := newDonor(t), newParty(t, 7), newParty(t, 1)
 	_, chunks, _, _ := d.export(t).Manifest.Totals()
-	f := &Fetcher{Dir: filepath.Join(t.TempDir(), "in")}
+	came := map[bool]int{}
+	f := &Fetcher{Dir: filepath.Join(t.TempDir(), "in"), Came: func(n int, kept bool) { came[kept] += n }}
 	first, sent := d.server(t)
 	if _, err := a.fetch(f, d, first.Serve, 500<<10); !errors.Is(err, protocol.CodeShutdown) {
 		t.Fatalf("a fetch that was cut gives %v", err)
@@ -107,6 +108,9 @@ func TestFetch(t *testing.T) {
 	a.same(t, d)
 	if *sentByOther != chunks-have || *sent < chunks+have {
 		t.Errorf("of %d chunks %d were kept, then %d sent; the first donor sent %d", chunks, have, *sentByOther, *sent)
+	}
+	if came[false] != chunks || came[true] != have {
+		t.Errorf("told of %d chunks that came and %d that were kept; want %d and %d", came[false], came[true], chunks, have)
 	}
 	if _, err := os.Stat(f.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("chunks that are of no more use: %v", err)
