@@ -139,7 +139,11 @@ func (u *pulling) run() error {
 		p.Notes.Ended(u.Pull, err)
 		u.pending, u.chosen = 0, false
 		if st, _ := p.Store.State(id); st.Settled == nil && !mutant.Is("cursor_kept") { // rule 11
-			if _, err := p.Store.Apply(store.Change{Feed: id}); err != nil {
+			err := u.asMember(func() error {
+				_, err := p.Store.Apply(store.Change{Feed: id, Admitted: u.admitted})
+				return err
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -298,7 +302,11 @@ func (u *pulling) sweep(c store.Change) (swept bool, err error) {
 		}
 	}
 	for {
-		n, err := u.Store.Sweep(u.Feed, c.Settle.GC, at)
+		var n int
+		err := u.asMember(func() (err error) {
+			n, err = u.Store.Sweep(u.Feed, c.Settle.GC, at, u.admitted)
+			return err
+		})
 		if err != nil || n == 0 {
 			return swept, err
 		}

@@ -144,10 +144,14 @@ func broke(err error) bool {
 	return errors.Is(err, context.Canceled)
 }
 
-// snapshotFailed notes that a donor gave no snapshot: its feeds come page by page, at once; but one that broke off
-// is tried again first, a few times, since most of it may be here. n.mu is held.
-func (n *Node) snapshotFailed(peer *peer, err error, now time.Time) (pages bool) {
+// snapshotEnded notes what came of a donor's snapshot. If there was none, its feeds come page by page, at once; but
+// one that broke off is tried again first, a few times, since most of it may be here. n.mu is held.
+func (n *Node) snapshotEnded(peer *peer, err error, now time.Time) (pages bool) {
 	if peer == nil {
+		return false
+	}
+	if err == nil {
+		peer.snapshotTries = 0
 		return false
 	}
 	if peer.snapshotTries++; broke(err) && peer.snapshotTries < snapshotTries {

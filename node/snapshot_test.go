@@ -251,7 +251,7 @@ func TestImportRefuses(t *testing.T) {
 	if now, err := os.ReadFile(file); err != nil || string(now) != string(whole) {
 		t.Errorf("the file that was there has changed: %v", err)
 	}
-	if got := importProblem("x", store.ErrNoSpace).(*Problem); got.Code != CodeConflict {
+	if got := importProblem("x", 0, store.ErrNoSpace).(*Problem); got.Code != CodeConflict {
 		t.Errorf("a full disk is %+v", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"peerdex/eventlog"
@@ -31,8 +32,8 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 	if err != nil {
 		return SnapshotView{}, err
 	}
-	if err := n.store.Room(); err != nil {
-		return SnapshotView{}, spaceProblem(err)
+	if err := snapshot.Room(n.store, filepath.Dir(path), pin.Heads); err != nil {
+		return SnapshotView{}, exportProblem(path, err)
 	}
 	n.events.Add(eventlog.SnapshotExportStarted{File: path})
 	m, err := snapshot.Export(ctx, path, pin, n.author(), stamp)
@@ -44,8 +45,8 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 	return v, nil
 }
 
-// ImportSnapshot takes in from a file what this device lacks. Unless it returns nil, or Message says otherwise, nothing
-// of the file was taken.
+// ImportSnapshot takes in from a file what this device lacks, once all of the file was verified: device feeds, then
+// the location feeds all at once. Unless it returns nil, or Message says otherwise, nothing of the file was taken.
 func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(SnapshotProgress)) (SnapshotView, error) {
 	if err := absolute(path); err != nil {
 		return SnapshotView{}, err
@@ -56,7 +57,7 @@ func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(Sn
 	v, err := n.importSnapshot(ctx, path, progress)
 	if err != nil && ctx.Err() == nil {
 		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: snapshotReason(err), Message: err.Error()})
-		return v, importProblem(path, err)
+		return v, importProblem(path, v.Feeds, err)
 	}
 	return v, err
 }
@@ -69,7 +70,6 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Sn
 	}
 	defer f.Close()
 	taker := n.taker()
-	taker.Wants = func(id feed.ID) bool { return n.accepts(id) && !n.lazy(id) }
 	taker.Progress = func(p snapshot.Progress) {
 		progress(SnapshotProgress{Phase: string(p.Phase), Done: p.Records, Total: p.Total, Bytes: p.Bytes, TotalBytes: p.Of})
 	}
@@ -86,29 +86,39 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Sn
 		return n.events.AddTx(tx, eventlog.SnapshotImportCompleted{File: path, Feeds: v.Feeds}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
 	}
 	taker.Applied = func(tx kv.Tx, _ bool, res *store.Result) error { return n.committing(tx, res.State.Feed, res, nil) }
-	// Who is a member, and which locations there are, is in the device feeds: what they newly name comes in a
-	// second round.
-	loaded := 0
-	for round := 0; ; round++ {
+	taker.Committed = func(res store.Result) { n.countConflicts(res.Conflicts) }
+	taker.Wants = func(id feed.ID) bool { return !n.lazy(id) } // who will be a member is not known yet
+	if err := taker.Verify(ctx, f.Manifest, f); err != nil {
+		return SnapshotView{}, err
+	}
+	taken := 0
+	take := func(wants func(feed.ID) bool) (snapshot.Taken, error) {
+		taker.Wants = func(id feed.ID) bool { return n.accepts(id) && wants(id) }
 		out, err := taker.Take(ctx, f.Manifest, f)
-		if errors.Is(err, store.ErrHeld) && round > 0 {
-			break
-		}
-		if err != nil {
-			return SnapshotView{}, err
-		}
-		loaded += len(out.Loaded)
 		for _, h := range out.Applied {
 			count(h)
 		}
-		if err := n.refresh(); err != nil {
-			return SnapshotView{}, err
+		taken += len(out.Loaded) + len(out.Applied)
+		if errors.Is(err, store.ErrHeld) {
+			err = nil
 		}
-		if len(out.Applied) == 0 {
-			break
-		}
+		return out, errors.Join(err, n.refresh())
 	}
-	if loaded == 0 { // else it was told in the transaction that loaded
+	for more := true; more; { // who is a member is in device feeds: each may make others wanted, and then locations
+		out, err := take(feed.ID.IsDevice)
+		if err != nil {
+			return v, err
+		}
+		more = len(out.Applied) > 0
+	}
+	out, err := take(func(id feed.ID) bool { return !id.IsDevice() && !n.lazy(id) })
+	if err != nil {
+		return v, err
+	}
+	if taken == 0 {
+		return v, store.ErrHeld
+	}
+	if len(out.Loaded) == 0 { // else it was told in the transaction that loaded
 		n.events.Add(eventlog.SnapshotImportCompleted{File: path, Feeds: v.Feeds}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
 	}
 	n.wake()
@@ -153,6 +163,8 @@ func exportProblem(path string, err error) error {
 		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: "there is a file of that name", Try: "name another file"}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Problem{Code: CodeFolderMissing, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file in a folder that exists"}
+	case errors.Is(err, store.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: "make room there, or name a file on another disk"}
 	case errors.Is(err, fs.ErrPermission):
 		return &Problem{Code: CodeNotAllowed, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file where you may write"}
 	case errors.Is(err, snapshot.ErrTooLarge):
@@ -161,8 +173,12 @@ func exportProblem(path string, err error) error {
 	return err
 }
 
-func importProblem(path string, err error) error {
+// importProblem says why a snapshot was not imported, but for so many device feeds.
+func importProblem(path string, feeds int, err error) error {
 	p := &Problem{Code: CodeIntegrity, Message: "nothing was imported from " + path, Cause: err.Error()}
+	if feeds > 0 {
+		p.Message = fmt.Sprintf("no folder was imported from %s, only what %d devices say of themselves", path, feeds)
+	}
 	switch {
 	case errors.Is(err, snapshot.ErrLibrary):
 		p.Code, p.Try = CodeOtherLibrary, "join the library first: peer join, with what `peer invite` prints on one of its devices"

@@ -278,7 +278,7 @@ type SnapshotView struct {
 
 // SnapshotProgress says how far an import is.
 type SnapshotProgress struct {
-	Phase      string `json:"phase"` // loading, indexing or applying
+	Phase      string `json:"phase"` // loading, indexing or applying; before that verifying
 	Done       uint64 `json:"done"`
 	Total      uint64 `json:"total"`
 	Bytes      int64  `json:"bytes"`

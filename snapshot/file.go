@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"peerdex/feed"
 	"peerdex/hlc"
 	"peerdex/store"
 )
@@ -20,9 +21,22 @@ const (
 	fileTail = "end of snapshot\n"
 )
 
-// Export writes a snapshot of pinned feeds to a new file, for this user alone. It blocks until the file is
-// durable. It returns fs.ErrExist, wrapped, if there is a file of that name. What it wrote before it failed is
-// removed.
+// entrySize is how many bytes an entry takes in a file: 50 to 60 where names are of usual length.
+const entrySize = 64
+
+// Room returns store.ErrNoSpace unless the disk on which the folder dir lies has room for a snapshot of feeds at these
+// heads: so much as it usually takes, since that is known for sure only once it is made.
+func Room(s *store.Store, dir string, heads []feed.Head) error {
+	bytes := uint64(MaxManifest)
+	for _, h := range heads {
+		bytes += h.Count * entrySize
+	}
+	return s.RoomIn(dir, bytes)
+}
+
+// Export writes a snapshot of pinned feeds to a new file, for this user alone; Room is for the caller to ask. It blocks
+// until the file is durable. It returns fs.ErrExist, wrapped, if there is a file of that name. What it wrote before it
+// failed is removed.
 func Export(ctx context.Context, path string, pin *store.Pinned, by Author, now hlc.Stamp) (m Manifest, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

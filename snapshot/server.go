@@ -148,9 +148,6 @@ func (s *Server) open(ctx context.Context) (*shared, error) {
 }
 
 func (s *Server) make(ctx context.Context, path string, by Author) (*shared, error) {
-	if err := s.Store.Room(); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -159,6 +156,9 @@ func (s *Server) make(ctx context.Context, path string, by Author) (*shared, err
 		return nil, err
 	}
 	defer pin.Close()
+	if err := Room(s.Store, s.Dir, pin.Heads); err != nil {
+		return nil, err
+	}
 	made := s.Now()
 	if _, err := Export(ctx, path, pin, by, hlc.At(made)); err != nil {
 		return nil, err

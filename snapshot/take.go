@@ -24,8 +24,10 @@ type Taker struct {
 	Admit func() (generation uint64, err error)
 	// Within, if set, is called in the transaction that shows loaded location feeds: event rows and the like.
 	Within func(kv.Tx, []store.Loaded) error
-	// Applied is called in each transaction that brings a device feed further.
+	// Applied, if set, is called in each transaction that brings a device feed further.
 	Applied func(tx kv.Tx, settling bool, res *store.Result) error
+	// Committed, if set, is told of each of those transactions when it is through.
+	Committed func(store.Result)
 	// Progress is told how far it is, after each chunk and when the phase changes; it must not block.
 	Progress func(Progress)
 }
@@ -35,9 +37,10 @@ type Phase string
 
 // Phases follow one another in this order.
 const (
-	Loading  Phase = "loading"  // chunks come and are put in
-	Indexing Phase = "indexing" // all are here; indexes are written and the files switched
-	Applying Phase = "applying" // device feeds
+	Verifying Phase = "verifying" // all of a snapshot is read, and nothing taken: what Verify does
+	Loading   Phase = "loading"   // chunks come and are put in
+	Indexing  Phase = "indexing"  // all are here; indexes are written and the files switched
+	Applying  Phase = "applying"  // device feeds
 )
 
 // Progress is how far a snapshot has been taken.
@@ -81,6 +84,50 @@ type Source interface {
 	Want(numbers []int) error
 	// Chunk returns a chunk, verified or not. Those of device feeds are asked for a second time after all others.
 	Chunk(i int) ([]byte, error)
+}
+
+// Verify reads all of a snapshot and returns nil only if every feed in it is what its owner signed, and the disk has
+// room for as much of it as Wants may ask for. It changes nothing. Errors are those of Take but for store.ErrHeld.
+func (t *Taker) Verify(ctx context.Context, m Manifest, from Source) error {
+	if m.Library != t.Library {
+		return ErrLibrary
+	}
+	var (
+		p     plan
+		room  uint64
+		first int
+	)
+	for _, f := range m.Feeds {
+		if err := t.Store.Check(f.Head); err != nil {
+			return err
+		}
+		if st, _ := t.Store.State(f.Head.Feed); t.loads(f) && st.DecideRoute(f.Head, false).Road != feed.RoadNone {
+			room += f.room()
+		}
+		p.add(f, first)
+		first += len(f.Chunks)
+	}
+	if room > 0 {
+		if err := t.Store.RoomToLoad(room); err != nil {
+			return err
+		}
+	}
+	done := Progress{Phase: Verifying, Total: p.entries, Of: p.size}
+	t.Progress(done)
+	return t.put(ctx, p, from, &done)
+}
+
+// loads reports whether a feed is one to load, if it brings this device further.
+func (t *Taker) loads(f Feed) bool {
+	return f.Head.Feed.Device != t.Store.Device() && !f.Head.Feed.IsDevice() && t.Wants(f.Head.Feed)
+}
+
+// room is how many bytes of disk it takes to load f.
+func (f Feed) room() (bytes uint64) {
+	for _, c := range f.Chunks {
+		bytes += uint64(c.Raw + c.Size + c.Entries*store.LoadOverhead)
+	}
+	return bytes
 }
 
 // Take brings in what a snapshot has that the store lacks. Location feeds are loaded into fresh files and show all
@@ -134,6 +181,7 @@ func (t *Taker) plan(m Manifest) (p plan, err error) {
 	}
 	var (
 		heads []feed.Head
+		found []wanted
 		room  uint64
 		first int
 	)
@@ -152,32 +200,33 @@ func (t *Taker) plan(m Manifest) (p plan, err error) {
 			}
 		} else {
 			heads = append(heads, f.Head)
-			for _, c := range f.Chunks {
-				room += uint64(c.Raw + c.Size + c.Entries*store.LoadOverhead)
-			}
+			room += f.room()
 		}
-		p.feeds = append(p.feeds, wanted{f, at})
+		found = append(found, wanted{f, at})
 	}
 	if len(heads) > 0 {
 		if p.load, err = t.Store.Load(heads, room); err != nil && !errors.Is(err, store.ErrHeld) {
 			return p, err
 		}
 	}
-	n := 0
-	for _, f := range p.feeds {
+	for _, f := range found {
 		if f.Head.Feed.IsDevice() || p.load != nil && p.load.Takes(f.Head.Feed) {
-			p.feeds[n] = f
-			n++
-			p.entries += f.Head.Count
-			for _, c := range f.Chunks {
-				p.size += int64(c.Size)
-			}
+			p.add(f.Feed, f.first)
 		}
 	}
-	if p.feeds = p.feeds[:n]; n == 0 {
+	if len(p.feeds) == 0 {
 		return p, store.ErrHeld
 	}
 	return p, nil
+}
+
+// add wants a feed whose first chunk has that number.
+func (p *plan) add(f Feed, first int) {
+	p.feeds = append(p.feeds, wanted{f, first})
+	p.entries += f.Head.Count
+	for _, c := range f.Chunks {
+		p.size += int64(c.Size)
+	}
 }
 
 // numbers returns which chunks are wanted, in order.
@@ -266,12 +315,12 @@ func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) er
 	return g.Wait()
 }
 
-// verifier puts entries in, feed by feed, those of device feeds nowhere.
+// verifier puts entries in, feed by feed: those of device feeds, and where nothing is loaded all, nowhere.
 type verifier struct {
 	t    *Taker
 	p    plan
 	at   int           // of the feed that is coming
-	tree *feed.Builder // of a device feed
+	tree *feed.Builder // of a feed that is not loaded
 	last uint64
 }
 
@@ -280,7 +329,7 @@ func (v *verifier) add(pg *page) error {
 		return err
 	}
 	id := v.p.feeds[v.at].Head.Feed
-	if !id.IsDevice() {
+	if v.loaded(id) {
 		return v.p.load.Add(id, pg.entries)
 	}
 	if v.tree == nil {
@@ -298,11 +347,14 @@ func (v *verifier) add(pg *page) error {
 	return nil
 }
 
-// finish verifies the device feeds before feed i; the Load does so with the others.
+// loaded reports whether the entries of a feed go to the Load, which verifies them.
+func (v *verifier) loaded(id feed.ID) bool { return v.p.load != nil && !id.IsDevice() }
+
+// finish verifies the feeds before feed i that are not loaded.
 func (v *verifier) finish(i int) error {
 	for ; v.at < i; v.at++ {
 		h := v.p.feeds[v.at].Head
-		if !h.Feed.IsDevice() {
+		if v.loaded(h.Feed) {
 			continue
 		}
 		if v.tree == nil {
@@ -379,8 +431,10 @@ func (t *Taker) change(h feed.Head, entries []feed.Entry, last bool) error {
 				return err
 			}
 		}
-		_, err := t.Store.Apply(c)
+		res, err := t.Store.Apply(c)
 		switch {
+		case err == nil && t.Committed != nil:
+			t.Committed(res)
 		case errors.Is(err, store.ErrGeneration):
 			continue
 		case errors.Is(err, kv.ErrTooBig) && len(entries) > 1:

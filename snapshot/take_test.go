@@ -245,6 +245,11 @@ func TestTakeRefuses(t *testing.T) {
 		if _, err := take.Take(context.Background(), c.m, tampered{f, c.chunk}); !errors.Is(err, c.want) {
 			t.Errorf("%s gives %v", what, err)
 		}
+		if c.taker == nil { // it is the snapshot's fault
+			if err := take.Verify(context.Background(), c.m, tampered{f, c.chunk}); !errors.Is(err, c.want) {
+				t.Errorf("%s: verified with %v", what, err)
+			}
+		}
 		if after := a.States(); len(after) != len(before) || *after[0].Settled != *before[0].Settled {
 			t.Errorf("%s: the store has changed: %+v", what, after)
 		}
@@ -253,6 +258,9 @@ func TestTakeRefuses(t *testing.T) {
 	cancel()
 	if _, err := a.taker().Take(ctx, f.Manifest, tampered{f, func(i int) ([]byte, error) { return nil, ctx.Err() }}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended gives %v", err)
+	}
+	if err := a.taker().Verify(context.Background(), f.Manifest, f); err != nil || len(a.States()) != len(before) {
+		t.Fatalf("the true snapshot is verified with %v; %d feeds", err, len(a.States()))
 	}
 	if _, err := a.taker().Take(context.Background(), f.Manifest, f); err != nil {
 		t.Fatalf("after all that the true snapshot gives %v", err)

@@ -254,13 +254,17 @@ func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 const sweepMost = 2000
 
 // Sweep drops some tombstones with a seq up to gc of another device's feed, where a Change that settles
-// there would be too big with all of them, and returns how many. The feed is unsettled then, at cursor.
-func (s *Store) Sweep(id feed.ID, gc uint64, cursor *feed.Cursor) (dropped int, err error) {
+// there would be too big with all of them, and returns how many. The feed is unsettled then, at cursor. admitted is
+// as in a Change.
+func (s *Store) Sweep(id feed.ID, gc uint64, cursor *feed.Cursor, admitted uint64) (dropped int, err error) {
 	if id.Device == s.cfg.Device {
 		return 0, fmt.Errorf("sweep feed %v: %w", id, ErrNotOwner)
 	}
 	for most := sweepMost; ; most /= 2 {
 		err = s.update(func(t *tx) error {
+			if err := t.admitted(admitted); err != nil {
+				return err
+			}
 			r, err := t.row(id)
 			if err != nil {
 				return err

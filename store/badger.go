@@ -201,13 +201,15 @@ func (d *disk) update(fn func(kv.Tx) error) error {
 }
 
 // room returns ErrNoSpace unless so many bytes are free where the store is.
-func (e *engine) room(need uint64) error {
-	free, err := e.free(e.root)
+func (e *engine) room(need uint64) error { return e.roomIn(e.root, need) }
+
+func (e *engine) roomIn(dir string, need uint64) error {
+	free, err := e.free(dir)
 	if err != nil {
 		return fmt.Errorf("ask for free space: %w", err)
 	}
 	if free < need {
-		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, e.root, need)
+		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, dir, need)
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func TestNothingCommitsUnderAnotherGeneration(t *testing.T) {
 		_, push := b.Apply(Change{Feed: loc, Prev: &feed.Head{Feed: loc}, Entries: entries, Settle: &h, Admitted: g})
 		_, head := b.Observe([]feed.Head{h}, g)
 		_, registers := b.AbsorbRegisters(feed.Head{Feed: feed.ID{Device: b.id}}, nil, g)
-		return map[string]error{"page": page, "push": push, "head": head, "absorbed registers": registers, "absorbed entries": b.AbsorbEntries(mine, nil, g)}
+		_, sweep := b.Sweep(loc, 1, nil, g)
+		return map[string]error{"page": page, "sweep": sweep, "push": push, "head": head, "absorbed registers": registers, "absorbed entries": b.AbsorbEntries(mine, nil, g)}
 	}
 	for _, g := range []uint64{before, b.Generation() + 1} {
 		for what, err := range under(g) {

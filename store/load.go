@@ -88,11 +88,7 @@ func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
 			return nil, err
 		}
 	}
-	size, _, err := s.Size()
-	if err == nil {
-		err = e.room(MinFree + room + uint64(size))
-	}
-	if err != nil {
+	if err := s.RoomToLoad(room); err != nil {
 		return nil, err
 	}
 	if !s.startLoading() {

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"errors"
 	"io/fs"
 	"syscall"
 
@@ -24,4 +25,11 @@ func taken(f fs.FileInfo) int64 {
 		return s.Blocks * 512
 	}
 	return f.Size()
+}
+
+// sameDisk reports whether two folders are on one file system.
+func sameDisk(a, b string) (bool, error) {
+	var x, y unix.Stat_t
+	err := errors.Join(unix.Stat(a, &x), unix.Stat(b, &y))
+	return x.Dev == y.Dev, err
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"io/fs"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/windows"
 )
@@ -19,3 +21,8 @@ func freeSpace(dir string) (uint64, error) {
 
 // taken returns the bytes a file takes on disk, for a log more than what is in it.
 func taken(f fs.FileInfo) int64 { return f.Size() }
+
+// sameDisk reports whether two folders, named in full, are on one volume.
+func sameDisk(a, b string) (bool, error) {
+	return strings.EqualFold(filepath.VolumeName(a), filepath.VolumeName(b)), nil
+}

@@ -341,6 +341,37 @@ func (s *Store) Room() error {
 	return nil
 }
 
+// RoomToLoad returns ErrNoSpace unless a Load finds room for that many bytes besides all that the store holds, which
+// is written anew beside itself.
+func (s *Store) RoomToLoad(bytes uint64) error {
+	e, ok := s.eng.(*engine)
+	if !ok {
+		return nil
+	}
+	size, _, err := s.Size()
+	if err != nil {
+		return err
+	}
+	return e.room(MinFree + bytes + uint64(size))
+}
+
+// RoomIn returns ErrNoSpace unless so many bytes are free where the folder dir is, and MinFree besides if the store is
+// on that disk.
+func (s *Store) RoomIn(dir string, bytes uint64) error {
+	e, ok := s.eng.(*engine)
+	if !ok {
+		return nil
+	}
+	same, err := sameDisk(dir, e.root)
+	if err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	if same {
+		bytes += MinFree
+	}
+	return e.roomIn(dir, bytes)
+}
+
 // Free returns the bytes free where the store is; zero if that is not known.
 func (s *Store) Free() uint64 {
 	if e, ok := s.eng.(*engine); ok {
