@@ -78,7 +78,7 @@ const (
 	StrategyPush  = "push"  // its owner pushes it, in one batch
 	StrategyPages = "pages" // a delta or a tree diff
 	StrategyBulk  = "bulk"  // the same, of so much that it is announced, and may be declined
-	// StrategySnapshot: all at once, from a donor that has more than that, where nothing is held.
+	// StrategySnapshot: all at once, of so much, where little is held.
 	StrategySnapshot = "snapshot"
 )
 

@@ -25,28 +25,29 @@ const (
 
 // decideSnapshot says whether to begin a session with a snapshot: this device holds so many entries of other
 // devices' locations, and lacks so many that the donor has, which last failed to give a snapshot at failed. Up to
-// from, and where much is held already, the pages of a delta are as fast. why is told with the choice.
+// from, and where as much is held already, which would be written once more, the pages of a delta are as fast. why is
+// told with the choice.
 func decideSnapshot(held, lacks, from uint64, failed, now time.Time) (yes bool, why string) {
 	switch {
 	case lacks <= from:
 		return false, fmt.Sprintf("only %d entries are lacking", lacks)
-	case held > 0:
+	case held >= from:
 		return false, fmt.Sprintf("%d entries are held already", held)
 	case now.Before(failed.Add(snapshotAgain)):
 		return false, "the donor gave no snapshot not long ago"
 	}
-	return true, fmt.Sprintf("nothing is held, %d entries are lacking", lacks)
+	return true, fmt.Sprintf("%d entries are held, %d are lacking", held, lacks)
 }
 
 // planSnapshot decides whether p is to fetch a snapshot; n.mu is held. Device feeds come before, by pages: they say
-// which locations there are, and who is a member.
+// which locations there are, and who is a member. What has begun to come by pages goes on by pages.
 func (n *Node) planSnapshot(p *pulling, now time.Time) {
 	var shared, fresh []feed.ID
 	for _, id := range p.feeds {
 		switch st, _ := n.store.State(id); {
 		case id.IsDevice():
 			shared = append(shared, id)
-		case id.Device != n.self && st.Floor.IsGenesis():
+		case id.Device != n.self && st.Floor.IsGenesis() && st.Count == 0:
 			fresh = append(fresh, id)
 		}
 	}

@@ -27,7 +27,8 @@ func TestDecideSnapshot(t *testing.T) {
 	}{
 		{0, defaultBulk, time.Time{}, false},
 		{0, defaultBulk + 1, time.Time{}, true},
-		{1, defaultBulk + 1, time.Time{}, false},
+		{defaultBulk - 1, defaultBulk + 1, time.Time{}, true},
+		{defaultBulk, defaultBulk + 1, time.Time{}, false},
 		{0, defaultBulk + 1, now.Add(-snapshotAgain + 1), false},
 		{0, defaultBulk + 1, now.Add(-snapshotAgain), true},
 	} {
