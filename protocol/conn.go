@@ -401,7 +401,7 @@ func (c *Conn) broken(doing string, err error) error {
 	switch {
 	case timedOut(err):
 		code = CodeTimeout
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case err == io.ErrUnexpectedEOF: // this stream was closed within a frame; a connection that broke wraps its own
 		code = CodeMalformed
 	}
 	return &Error{Code: code, Detail: fmt.Sprintf("%s: %v", doing, err), cause: err}
