@@ -18,8 +18,9 @@ const module = "peerdex"
 // floors says how high each package stands. A package may import what stands lower, nothing beside it
 // and nothing above; a package below another's folder stands on that one's floor and belongs to it.
 var floors = map[string]int{
-	"internal/mutant": -1,
-	"kv":              0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0, "query": 0,
+	"internal/failpoint": -1,
+	"internal/mutant":    -1,
+	"kv":                 0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0, "query": 0,
 	"protocol": 1, "store": 1, "eventlog": 1,
 	"statebatch": 2, "backfill": 2, "snapshot": 2, "catalog": 2,
 	"node":     3,

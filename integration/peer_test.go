@@ -15,12 +15,19 @@ import (
 	"go.uber.org/goleak"
 )
 
-// built is the directory of the program under test, made once per run of the tests by peerBinary.
-var built struct {
+// build is a program under test, called peer, alone in its directory. It is made once per run of the tests.
+type build struct {
+	tags string
 	once sync.Once
 	dir  string
 	err  error
 }
+
+var (
+	product build
+	// dying is the product with named points at which it can be made to die.
+	dying = build{tags: "failpoint"}
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -28,36 +35,43 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if built.dir != "" {
-		if err := os.RemoveAll(built.dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
+	for _, b := range []*build{&product, &dying} {
+		if b.dir != "" {
+			if err := os.RemoveAll(b.dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = max(code, 1)
+			}
 		}
 	}
 	os.Exit(code)
 }
 
-// peerBinary returns the path of the program under test, called peer, alone in its directory.
+// peerBinary returns the path of the program under test.
 func peerBinary(t testing.TB) string {
+	t.Helper()
+	return product.binary(t)
+}
+
+func (b *build) binary(t testing.TB) string {
 	t.Helper()
 	name := "peer"
 	if runtime.GOOS == "windows" {
 		name = "peer.exe"
 	}
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "peer"); built.err != nil {
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "peer"); b.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", filepath.Join(built.dir, name), "./cmd/peer")
+		cmd := exec.Command("go", "build", "-tags", b.tags, "-o", filepath.Join(b.dir, name), "./cmd/peer")
 		cmd.Dir = ".."
 		if out, err := cmd.CombinedOutput(); err != nil {
-			built.err = errors.Join(err, errors.New(string(out)))
+			b.err = errors.Join(err, errors.New(string(out)))
 		}
 	})
-	if built.err != nil {
-		t.Fatalf("build peer: %v", built.err)
+	if b.err != nil {
+		t.Fatalf("build peer: %v", b.err)
 	}
-	return filepath.Join(built.dir, name)
+	return filepath.Join(b.dir, name)
 }
 
 // transcript is what a process has written so far; it can be waited on.

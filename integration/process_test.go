@@ -68,6 +68,7 @@ type peer struct {
 	name   string
 	home   string
 	flags  []string // of every start
+	dies   string   // where its next process is to die, as package failpoint names it; empty: nowhere
 	client *api.Client
 
 	cmd    *exec.Cmd // nil while it does not run
@@ -171,8 +172,12 @@ func (p *peer) tryStart(stdin string, args ...string) (out started, err error) {
 		p.t.Fatalf("%s runs already", p.name)
 	}
 	all := slices.Concat([]string{"start", "--home", p.home, "--json", "--name", p.name}, p.flags, args)
-	cmd := exec.Command(peerBinary(p.t), all...)
-	cmd.Env = p.env()
+	binary := &product
+	if p.dies != "" {
+		binary = &dying
+	}
+	cmd := exec.Command(binary.binary(p.t), all...)
+	cmd.Env = append(p.env(), "PEER_FAILPOINT="+p.dies)
 	cmd.Stdin = strings.NewReader(stdin)
 	p.stderr = &lockedBuffer{}
 	cmd.Stderr = p.stderr

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -132,31 +131,5 @@ func TestImportAllOrNothing(t *testing.T) {
 	}
 	if n := c.metrics.Snapshot(time.Now()).Errors.Conflicts.Total; n != 1 || len(c.conflicts()) != 1 {
 		t.Errorf("%d conflicts counted, %v told", n, c.conflicts())
-	}
-}
-
-// A donor's snapshots that broke off are forgotten when one has come through.
-func TestSnapshotTries(t *testing.T) {
-	n, now := &Node{}, time.Now()
-	p := &peer{}
-	for what, ends := range map[string][]error{
-		"it broke off once too often": {context.Canceled, context.Canceled, context.Canceled},
-		"it was refused":              {store.ErrMismatch},
-	} {
-		*p = peer{}
-		for i, err := range ends {
-			if pages := n.snapshotEnded(p, err, now); pages != (i == len(ends)-1) {
-				t.Errorf("%s: pages after try %d: %v", what, i, pages)
-			}
-		}
-		if !p.noSnapshot.Equal(now) || p.snapshotTries != 0 {
-			t.Errorf("%s: %+v", what, p)
-		}
-	}
-	*p = peer{}
-	for i, err := range []error{context.Canceled, context.Canceled, nil, context.Canceled, context.Canceled} {
-		if n.snapshotEnded(p, err, now) {
-			t.Errorf("pages after %d", i)
-		}
 	}
 }

@@ -18,29 +18,29 @@ import (
 	"peerdex/hlc"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 )
 
 // peer is what this node knows of one other member. Node.mu guards it.
 type peer struct {
-	id            record.DeviceID
-	published     []multiaddr.Multiaddr // where it says it listens
-	nearby        []nearbyAddr          // where it announces itself on the local network
-	link          link
-	session       *session // nil: none
-	heads         map[feed.ID]protocol.HeadInfo
-	told          bool // it has sent all its heads in this session
-	activeSyncs   int
-	seen          time.Time
-	rtt           time.Duration
-	offset        time.Duration
-	failedPull    time.Time
-	noSnapshot    time.Time // when it last gave none
-	snapshotTries int       // that broke off since
-	paused        pause
-	address       string
-	absorb        map[feed.ID]bool // own feeds to take back from it
-	faults        int              // violations of the protocol since it was last shunned
-	shunned       time.Time        // until when it is neither dialed nor let in
+	id          record.DeviceID
+	published   []multiaddr.Multiaddr // where it says it listens
+	nearby      []nearbyAddr          // where it announces itself on the local network
+	link        link
+	session     *session // nil: none
+	heads       map[feed.ID]protocol.HeadInfo
+	told        bool // it has sent all its heads in this session
+	activeSyncs int
+	seen        time.Time
+	rtt         time.Duration
+	offset      time.Duration
+	failedPull  time.Time
+	snapshots   snapshot.Attempts
+	paused      pause
+	address     string
+	absorb      map[feed.ID]bool // own feeds to take back from it
+	faults      int              // violations of the protocol since it was last shunned
+	shunned     time.Time        // until when it is neither dialed nor let in
 }
 
 // A peer that breaks the protocol this often is left alone for so long.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"time"
 
 	"peerdex/eventlog"
@@ -15,29 +14,6 @@ import (
 	"peerdex/snapshot"
 	"peerdex/store"
 )
-
-const (
-	// snapshotAgain is how long a device that gave no snapshot is pulled from page by page.
-	snapshotAgain = 10 * time.Minute
-	// snapshotTries is how often a snapshot that broke off goes on before pages are tried.
-	snapshotTries = 3
-)
-
-// decideSnapshot says whether to begin a session with a snapshot: this device holds so many entries of other
-// devices' locations, and lacks so many that the donor has, which last failed to give a snapshot at failed. Up to
-// from, and where as much is held already, which would be written once more, the pages of a delta are as fast. why is
-// told with the choice.
-func decideSnapshot(held, lacks, from uint64, failed, now time.Time) (yes bool, why string) {
-	switch {
-	case lacks <= from:
-		return false, fmt.Sprintf("only %d entries are lacking", lacks)
-	case held >= from:
-		return false, fmt.Sprintf("%d entries are held already", held)
-	case now.Before(failed.Add(snapshotAgain)):
-		return false, "the donor gave no snapshot not long ago"
-	}
-	return true, fmt.Sprintf("%d entries are held, %d are lacking", held, lacks)
-}
 
 // planSnapshot decides whether p is to fetch a snapshot; n.mu is held. Device feeds come before, by pages: they say
 // which locations there are, and who is a member. What has begun to come by pages goes on by pages.
@@ -59,7 +35,7 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 		}
 	}
 	lacks := n.lag(fresh, p.donor)
-	yes, why := decideSnapshot(held, lacks, n.cfg.Bulk, n.peers[p.donor].noSnapshot, now)
+	yes, why := snapshot.Decide(held, lacks, n.cfg.Bulk, n.peers[p.donor].snapshots, now)
 	switch {
 	case !yes:
 	case len(shared) > 0:
@@ -132,34 +108,6 @@ func (n *Node) library() feed.LibraryID {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.lib.id
-}
-
-// broke reports whether a snapshot that ended with err may go on where it was: nobody refused it, and nobody
-// is at fault.
-func broke(err error) bool {
-	for _, code := range []protocol.Code{protocol.CodeLost, protocol.CodeTimeout, protocol.CodeShutdown} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return errors.Is(err, context.Canceled)
-}
-
-// snapshotEnded notes what came of a donor's snapshot. If there was none, its feeds come page by page, at once; but
-// one that broke off is tried again first, a few times, since most of it may be here. n.mu is held.
-func (n *Node) snapshotEnded(peer *peer, err error, now time.Time) (pages bool) {
-	if peer == nil {
-		return false
-	}
-	if err == nil {
-		peer.snapshotTries = 0
-		return false
-	}
-	if peer.snapshotTries++; broke(err) && peer.snapshotTries < snapshotTries {
-		return false
-	}
-	peer.snapshotTries, peer.noSnapshot = 0, now
-	return true
 }
 
 // serveSnapshot hands out a snapshot, one pull among those being served.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"peerdex/eventlog"
 	"peerdex/feed"
@@ -17,26 +16,6 @@ import (
 	"peerdex/snapshot"
 	"peerdex/store"
 )
-
-func TestDecideSnapshot(t *testing.T) {
-	now := time.Now()
-	for _, c := range []struct {
-		held, lacks uint64
-		failed      time.Time
-		want        bool
-	}{
-		{0, defaultBulk, time.Time{}, false},
-		{0, defaultBulk + 1, time.Time{}, true},
-		{defaultBulk - 1, defaultBulk + 1, time.Time{}, true},
-		{defaultBulk, defaultBulk + 1, time.Time{}, false},
-		{0, defaultBulk + 1, now.Add(-snapshotAgain + 1), false},
-		{0, defaultBulk + 1, now.Add(-snapshotAgain), true},
-	} {
-		if yes, why := decideSnapshot(c.held, c.lacks, defaultBulk, c.failed, now); yes != c.want || why == "" {
-			t.Errorf("%d held, %d lacking: %v, %s", c.held, c.lacks, yes, why)
-		}
-	}
-}
 
 // many makes a folder of so many empty files.
 func many(tb testing.TB, n int) (folder string) {

@@ -65,7 +65,7 @@ func (n *Node) noteLoaded(tx kv.Tx, p *pulling, loaded []store.Loaded) error {
 func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took time.Duration) {
 	result := "completed"
 	switch {
-	case err != nil && broke(err):
+	case err != nil && snapshot.Broke(err):
 		result = "aborted"
 	case err != nil:
 		result = "failed"

@@ -341,7 +341,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	n.mu.Lock()
 	delete(n.pulls, p.donor)
 	peer := n.peers[p.donor]
-	pages := p.snapshot != nil && n.snapshotEnded(peer, err, now)
+	pages := p.snapshot != nil && peer != nil && peer.snapshots.Ended(err, now)
 	for _, id := range p.feeds {
 		k := retryKey{p.donor, id}
 		if pages || !n.follow[id] {

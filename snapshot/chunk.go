@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"peerdex/feed"
+	"peerdex/internal/mutant"
 	"peerdex/record"
 )
 
@@ -65,7 +66,7 @@ func pack(raw []byte, entries int) ([]byte, Chunk) {
 // unpack verifies a chunk and returns its entries, whose slices point into packed or buf. Both buf and entries are
 // made if need be, and may be those of a chunk that is no longer needed.
 func unpack(packed []byte, c Chunk, buf []byte, entries []feed.Entry) ([]byte, []feed.Entry, error) {
-	if len(packed) != c.Size || sha256.Sum256(packed) != c.Sum {
+	if len(packed) != c.Size || sha256.Sum256(packed) != c.Sum && !mutant.Is("chunk_unchecked") {
 		return buf, nil, corrupt("a chunk of %d bytes is not the one in the manifest", len(packed))
 	}
 	raw := packed

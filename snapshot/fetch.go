@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/failpoint"
+	"peerdex/internal/mutant"
 	"peerdex/protocol"
 	"peerdex/store"
 )
@@ -111,9 +113,13 @@ func (r *remote) path(i int) string {
 
 // Want asks the donor for the chunks that are not here.
 func (r *remote) Want(numbers []int) error {
+	if err := r.forget(numbers); err != nil {
+		return err
+	}
 	var runs []protocol.Run
 	for _, i := range numbers {
-		if info, err := os.Stat(r.path(i)); err == nil && info.Size() == int64(r.chunks[i].Size) {
+		info, err := os.Stat(r.path(i))
+		if err == nil && info.Size() == int64(r.chunks[i].Size) && !mutant.Is("resume_forgotten") {
 			continue
 		}
 		r.lacking = append(r.lacking, i)
@@ -130,6 +136,24 @@ func (r *remote) Want(numbers []int) error {
 	}
 	r.came(len(numbers)-len(r.lacking), true)
 	return errors.Join(os.MkdirAll(r.dir, 0o700), r.conn.CloseWrite())
+}
+
+// forget removes what is kept of other snapshots, so that donors who offer one after another fill no disk.
+func (r *remote) forget(numbers []int) error {
+	wanted := map[string]bool{}
+	for _, i := range numbers {
+		wanted[filepath.Base(r.path(i))] = true
+	}
+	names, err := os.ReadDir(r.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range names {
+		if !wanted[e.Name()] && !mutant.Is("chunks_pile_up") {
+			err = errors.Join(err, os.Remove(filepath.Join(r.dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // Chunk receives the next chunk, or reads one that is here.
@@ -149,16 +173,25 @@ func (r *remote) Chunk(i int) ([]byte, error) {
 	if !ok {
 		return nil, protocol.Unexpected(m)
 	}
-	if int(c.Number) != i || sha256.Sum256(c.Bytes) != r.chunks[i].Sum {
+	if int(c.Number) != i || sha256.Sum256(c.Bytes) != r.chunks[i].Sum && !mutant.Is("chunk_unchecked") {
 		return nil, corrupt("chunk %d is not the one asked for", c.Number)
 	}
 	r.lacking = r.lacking[1:]
+	return c.Bytes, r.keep(i, c.Bytes)
+}
+
+func (r *remote) keep(i int, b []byte) error {
 	tmp := r.path(i) + ".part"
-	if err := errors.Join(os.WriteFile(tmp, c.Bytes, 0o600), os.Rename(tmp, r.path(i))); err != nil {
-		return nil, fmt.Errorf("keep chunk: %w", err)
+	err := os.WriteFile(tmp, b, 0o600)
+	failpoint.At(failpoint.C11)
+	if err == nil {
+		err = os.Rename(tmp, r.path(i))
+	}
+	if err != nil {
+		return fmt.Errorf("keep chunk: %w", err)
 	}
 	r.came(1, false)
-	return c.Bytes, nil
+	return nil
 }
 
 // stale is how long chunks are kept for a transfer that does not go on.

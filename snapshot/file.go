@@ -38,33 +38,40 @@ func Room(s *store.Store, dir string, heads []feed.Head) error {
 // until the file is durable. It returns fs.ErrExist, wrapped, if there is a file of that name. What it wrote before it
 // failed is removed.
 func Export(ctx context.Context, path string, pin *store.Pinned, by Author, now hlc.Stamp) (m Manifest, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	m, err = create(path, func(f *os.File) (Manifest, error) {
+		m, err := export(ctx, f, pin, by, now, MaxChunk)
+		return m, errors.Join(err, f.Sync())
+	})
 	if err != nil {
-		return m, fmt.Errorf("make snapshot: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
-	m, err = export(ctx, f, pin, by, now)
-	if err = errors.Join(err, f.Close()); err != nil {
 		return m, err
 	}
 	return m, store.SyncDir(filepath.Dir(path))
 }
 
-func export(ctx context.Context, f *os.File, pin *store.Pinned, by Author, now hlc.Stamp) (Manifest, error) {
-	w := bufio.NewWriterSize(f, MaxChunk)
+// create makes a new file and removes it if write fails.
+func create(path string, write func(*os.File) (Manifest, error)) (m Manifest, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return m, fmt.Errorf("make snapshot: %w", err)
+	}
+	m, err = write(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return m, errors.Join(err, os.Remove(path))
+	}
+	return m, nil
+}
+
+func export(ctx context.Context, f *os.File, pin *store.Pinned, by Author, now hlc.Stamp, limit int) (Manifest, error) {
+	w := bufio.NewWriterSize(f, limit)
 	w.WriteString(fileHead)
-	m, err := write(ctx, w, pin, by, now)
+	m, err := write(ctx, w, pin, by, now, limit)
 	if err != nil {
 		return m, err
 	}
 	b := m.Append(nil)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(b)))
 	w.Write(append(b, fileTail...))
-	if err := errors.Join(w.Flush(), f.Sync()); err != nil { // the first error of all writes
+	if err := w.Flush(); err != nil { // the first error of all writes
 		return m, fmt.Errorf("write snapshot: %w", err)
 	}
 	return m, nil

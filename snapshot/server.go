@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Server struct {
 	Pick   func(feed.ID) bool
 	Admit  func(record.DeviceID) error // asked at every OpenSnapshot: an error refuses, with its code
 	Served func(session protocol.SessionID, to record.DeviceID, chunks int, bytes int64)
+	Chunk  int // most bytes of entries in a chunk; 0 means MaxChunk
 	Now    func() time.Time
 
 	making sync.Mutex // held while a file is made
@@ -160,7 +162,10 @@ func (s *Server) make(ctx context.Context, path string, by Author) (*shared, err
 		return nil, err
 	}
 	made := s.Now()
-	if _, err := Export(ctx, path, pin, by, hlc.At(made)); err != nil {
+	_, err = create(path, func(f *os.File) (Manifest, error) { // which no power cut need leave whole
+		return export(ctx, f, pin, by, hlc.At(made), cmp.Or(s.Chunk, MaxChunk))
+	})
+	if err != nil {
 		return nil, err
 	}
 	f, err := OpenFile(path)

@@ -28,6 +28,9 @@ type Taker struct {
 	Applied func(tx kv.Tx, settling bool, res *store.Result) error
 	// Committed, if set, is told of each of those transactions when it is through.
 	Committed func(store.Result)
+	// Serial makes Take do one thing after another on the goroutine that calls it: no chunk is received or
+	// unpacked while another is put in.
+	Serial bool
 	// Progress is told how far it is, after each chunk and when the phase changes; it must not block.
 	Progress func(Progress)
 }
@@ -239,6 +242,25 @@ func (p plan) numbers() (out []int) {
 	return out
 }
 
+// each calls fn for the chunks wanted, in order, until it returns an error.
+func (p plan) each(fn func(received) error) error {
+	for i, f := range p.feeds {
+		for k, c := range f.Chunks {
+			if err := fn(received{feed: i, number: f.first + k, chunk: c}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// received is a chunk on its way to where it is decompressed.
+type received struct {
+	feed, number int
+	chunk        Chunk
+	bytes        []byte
+}
+
 // page is a chunk on its way from where it is decompressed to where it is put in.
 type page struct {
 	feed    int
@@ -247,14 +269,51 @@ type page struct {
 	entries []feed.Entry
 }
 
+func (pg *page) unpack(r received) (err error) {
+	pg.feed, pg.chunk = r.feed, r.chunk
+	pg.buf, pg.entries, err = unpack(r.bytes, r.chunk, pg.buf, pg.entries)
+	return err
+}
+
 // put verifies all that is wanted and loads the location feeds.
 func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) error {
-	g, ctx := errgroup.WithContext(ctx)
-	type received struct {
-		feed  int
-		chunk Chunk
-		bytes []byte
+	v := verifier{t: t, p: p}
+	one := func(pg *page) error {
+		if err := v.add(pg); err != nil {
+			return err
+		}
+		done.Records += uint64(len(pg.entries))
+		done.Bytes += int64(pg.chunk.Size)
+		t.Progress(*done)
+		return nil
 	}
+	all := ahead
+	if t.Serial {
+		all = inTurn
+	}
+	if err := all(ctx, p, from, one); err != nil {
+		return err
+	}
+	return v.finish(len(p.feeds))
+}
+
+// inTurn gets each chunk wanted, and puts it in.
+func inTurn(ctx context.Context, p plan, from Source, put func(*page) error) error {
+	pg := new(page)
+	return p.each(func(r received) (err error) {
+		if r.bytes, err = from.Chunk(r.number); err != nil {
+			return err
+		}
+		if err := pg.unpack(r); err != nil {
+			return err
+		}
+		return errors.Join(put(pg), ctx.Err())
+	})
+}
+
+// ahead gets and unpacks chunks while those before are put in.
+func ahead(ctx context.Context, p plan, from Source, put func(*page) error) error {
+	g, ctx := errgroup.WithContext(ctx)
 	got := make(chan received, buffers-1)
 	ready := make(chan *page, buffers)
 	free := make(chan *page, buffers)
@@ -263,20 +322,17 @@ func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) er
 	}
 	g.Go(func() error {
 		defer close(got)
-		for i, f := range p.feeds {
-			for k, c := range f.Chunks {
-				b, err := from.Chunk(f.first + k)
-				if err != nil {
-					return err
-				}
-				select {
-				case got <- received{i, c, b}:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+		return p.each(func(r received) (err error) {
+			if r.bytes, err = from.Chunk(r.number); err != nil {
+				return err
 			}
-		}
-		return nil
+			select {
+			case got <- r:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
 	})
 	g.Go(func() error {
 		defer close(ready)
@@ -287,9 +343,7 @@ func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) er
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			var err error
-			pg.feed, pg.chunk = r.feed, r.chunk
-			if pg.buf, pg.entries, err = unpack(r.bytes, r.chunk, pg.buf, pg.entries); err != nil {
+			if err := pg.unpack(r); err != nil {
 				return err
 			}
 			ready <- pg // there is room: no more pages than that exist
@@ -297,20 +351,13 @@ func (t *Taker) put(ctx context.Context, p plan, from Source, done *Progress) er
 		return nil
 	})
 	g.Go(func() error {
-		v := verifier{t: t, p: p}
 		for pg := range ready {
-			if err := v.add(pg); err != nil {
+			if err := put(pg); err != nil {
 				return err
 			}
-			done.Records += uint64(len(pg.entries))
-			done.Bytes += int64(pg.chunk.Size)
-			t.Progress(*done)
 			free <- pg
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return v.finish(len(p.feeds))
+		return ctx.Err()
 	})
 	return g.Wait()
 }

@@ -24,10 +24,11 @@ type Author struct {
 	Sign    func([]byte) []byte // Ed25519, by the device's key
 }
 
-// write writes the chunks of pinned feeds to w, one behind the other, and returns the manifest. Several goroutines
+// write writes the chunks of pinned feeds to w, each of at most limit bytes of entries unless one entry is more, one
+// behind the other, and returns the manifest. Several goroutines
 // read and compress, at most pipeline chunks ahead each. Feeds whose entries have not changed give the same
 // chunks again, up to the place of a change.
-func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now hlc.Stamp) (Manifest, error) {
+func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now hlc.Stamp, limit int) (Manifest, error) {
 	m := Manifest{Library: by.Library, Donor: by.Device, Stamp: now}
 	if len(pin.Heads) > MaxFeeds {
 		return m, fmt.Errorf("%w: %d feeds, limit %d", ErrTooLarge, len(pin.Heads), MaxFeeds)
@@ -53,7 +54,7 @@ func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now h
 	for range readers() {
 		g.Go(func() error {
 			for s := range todo {
-				if err := s.read(ctx, pin); err != nil {
+				if err := s.read(ctx, pin, limit); err != nil {
 					return err
 				}
 			}
@@ -137,10 +138,10 @@ func (s *span) next(ctx context.Context) (p packed, ok bool, err error) {
 }
 
 // read makes the chunks of a span.
-func (s *span) read(ctx context.Context, pin *store.Pinned) error {
+func (s *span) read(ctx context.Context, pin *store.Pinned, limit int) error {
 	defer close(s.out)
 	var (
-		raw     = make([]byte, 0, MaxChunk)
+		raw     = make([]byte, 0, limit)
 		entries int
 		last    uint64
 	)
@@ -155,7 +156,7 @@ func (s *span) read(ctx context.Context, pin *store.Pinned) error {
 		}
 	}
 	err := pin.Entries(pin.Heads[s.feed].Feed, s.from, s.to, func(e feed.Entry) error {
-		if len(raw)+maxHead+len(e.Key)+len(e.Record) > MaxChunk {
+		if entries > 0 && len(raw)+maxHead+len(e.Key)+len(e.Record) > limit {
 			if err := put(); err != nil {
 				return err
 			}

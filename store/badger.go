@@ -298,20 +298,6 @@ func syncFull(dir string) error {
 	return nil
 }
 
-// replace goes on with next, whose every byte is durable and that CURRENT names; e.write is held. The files
-// until now are removed once nobody reads them.
-func (e *engine) replace(next *disk) {
-	e.mu.Lock()
-	old := e.on
-	e.on = next
-	e.mu.Unlock()
-	e.retiring.Go(func() {
-		if err := errors.Join(old.close(), removeFiles(e.root, old.dir)); err != nil { // what is left is removed when the store is opened again
-			e.log.Warn("replaced files not removed", "dir", old.dir, "err", err)
-		}
-	})
-}
-
 func (e *engine) Close() error {
 	e.mu.Lock()
 	was := e.closed

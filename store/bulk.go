@@ -9,15 +9,14 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/ristretto/v2/z"
+
+	"peerdex/kv"
 )
 
 const (
 	bulkTable  = 256 << 10 // bytes of a table of the first level; those written are of the last, 32 times as large
 	bulkBuffer = 1 << 20   // bytes of rows handed to Badger at a time
 )
-
-// errOrder is a row that does not come after the one before.
-var errOrder = errors.New("rows are not in order")
 
 // bulk fills a fresh folder with rows that come sorted, family by family: twice as fast as transactions, and
 // nothing of it counts until it is finished.
@@ -86,10 +85,10 @@ type stream struct {
 	last []byte
 }
 
-// put writes the next row. It returns errOrder unless the key is above the last: Badger would panic.
-func (s *stream) put(key, value []byte) error {
+// Put writes the next row. It returns kv.ErrOrder unless the key is above the last: Badger would panic.
+func (s *stream) Put(key, value []byte) error {
 	if s.last != nil && bytes.Compare(key, s.last) <= 0 {
-		return errOrder
+		return kv.ErrOrder
 	}
 	s.last = append(s.last[:0], key...)
 	s.row.Key, s.row.Value, s.row.Version, s.row.StreamId = key, value, 1, s.id
@@ -108,8 +107,8 @@ func (s *stream) flush() error {
 	return nil
 }
 
-// end says that nothing more follows, which frees memory.
-func (s *stream) end() error {
+// End says that nothing more follows, which frees memory.
+func (s *stream) End() error {
 	if s.last == nil {
 		return nil
 	}

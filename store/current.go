@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"peerdex/internal/failpoint"
 )
 
 // The store's folder holds Badger's files themselves until a Load replaces them. From then on they are in a
@@ -105,6 +107,9 @@ func Replace(path string, data []byte) (err error) {
 	}
 	if err = os.Rename(tmp.Name(), path); err != nil {
 		return err
+	}
+	if name == currentFile {
+		failpoint.At(failpoint.C14)
 	}
 	return SyncDir(dir)
 }

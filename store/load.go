@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"peerdex/feed"
+	"peerdex/internal/failpoint"
+	"peerdex/internal/mutant"
 	"peerdex/kv"
 	"peerdex/record"
 )
@@ -33,23 +31,15 @@ var (
 // uses it.
 type Load struct {
 	s       *Store
-	e       *engine
-	old     *disk
-	pin     *badgerTx // what the store held when the Load began
-	name    string    // of the fresh folder
-	dir     string
-	out     *bulk
+	fresh   kv.Fresh
 	sorted  map[byte]*sorter // families whose rows do not come in order
-	tx      *tx              // puts rows into out and sorted
+	tx      *tx              // puts rows into fresh and sorted
 	feeds   []*arrival       // those taken, in order
 	at      int              // the one that is coming
 	gone    map[num]bool     // numbers of feeds that are replaced whole: their rows are left behind
 	release []func()         // of the claims
 
-	limit int // of the sorters; sortBytes but in tests
-
-	installed bool
-	named     bool // CURRENT may name the fresh folder, though it was not installed
+	limit int // of the sorters; at most sortBytes
 }
 
 // arrival is one feed that is being loaded.
@@ -79,9 +69,9 @@ type Loaded struct {
 // is not its owner's, ErrHeld, ErrLoading, and ErrNoSpace unless room bytes are free besides what the store
 // takes itself. Close it.
 func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
-	e, ok := s.eng.(*engine)
+	e, ok := s.eng.(kv.Replaceable)
 	if !ok {
-		return nil, errors.New("load: this kind of store has no files")
+		return nil, errors.New("load: this kind of store cannot be replaced")
 	}
 	for _, h := range heads {
 		if err := s.Check(h); err != nil {
@@ -94,9 +84,12 @@ func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
 	if !s.startLoading() {
 		return nil, ErrLoading
 	}
-	l := &Load{s: s, e: e, sorted: map[byte]*sorter{}, gone: map[num]bool{}, release: []func(){s.stopLoading}, limit: sortBytes}
+	l := &Load{s: s, sorted: map[byte]*sorter{}, gone: map[num]bool{}, release: []func(){s.stopLoading}, limit: sortBytes}
+	if room > 0 {
+		l.limit = int(min(sortBytes, room)) // no row of an index is counted in less
+	}
 	l.tx = &tx{s: s, kv: sink{l: l}, loading: true}
-	if err := l.begin(heads); err != nil {
+	if err := l.begin(e, heads); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -116,7 +109,7 @@ func (s *Store) stopLoading() {
 	s.loading = false
 }
 
-func (l *Load) begin(heads []feed.Head) error {
+func (l *Load) begin(e kv.Replaceable, heads []feed.Head) error {
 	for _, h := range heads {
 		if h.Feed.Device == l.s.cfg.Device || h.Feed.IsDevice() {
 			continue
@@ -138,22 +131,10 @@ func (l *Load) begin(heads []feed.Head) error {
 	if err := l.number(); err != nil {
 		return err
 	}
-	root, err := current(l.e.root)
-	if err != nil {
+	var err error
+	if l.fresh, err = e.Fresh(); err != nil {
 		return err
 	}
-	l.name = after(root)
-	l.dir = filepath.Join(l.e.root, l.name)
-	if err := errors.Join(os.RemoveAll(l.dir), os.Mkdir(l.dir, 0o700)); err != nil {
-		return fmt.Errorf("make fresh files: %w", err)
-	}
-	if l.out, err = openBulk(l.dir, l.e.log); err != nil {
-		return err
-	}
-	if l.old, err = l.e.enter(); err != nil {
-		return err
-	}
-	l.pin = &badgerTx{tx: l.old.db.NewTransaction(false), done: l.old.active.Done}
 	for _, family := range inOrder {
 		if err := l.copy(family); err != nil {
 			return err
@@ -167,7 +148,7 @@ func (l *Load) begin(heads []feed.Head) error {
 func (l *Load) number() error {
 	l.s.writing.Lock() // nobody is about to take a number
 	defer l.s.writing.Unlock()
-	return l.e.View(func(r kv.Reader) error {
+	return l.s.eng.View(func(r kv.Reader) error {
 		last, err := lastNum(r)
 		if err != nil {
 			return err
@@ -199,7 +180,7 @@ type sink struct {
 
 func (k sink) Set(key, value []byte) error {
 	if slices.Contains(inOrder, key[0]) {
-		return k.l.out.stream(key[0]).put(key, value)
+		return k.l.fresh.Rows(key[0]).Put(key, value)
 	}
 	return k.l.sorter(key[0]).add(key, value)
 }
@@ -207,7 +188,7 @@ func (k sink) Set(key, value []byte) error {
 func (l *Load) sorter(family byte) *sorter {
 	s, ok := l.sorted[family]
 	if !ok {
-		s = &sorter{dir: l.dir, family: family, limit: l.limit}
+		s = &sorter{dir: l.fresh.Dir(), family: family, limit: l.limit}
 		l.sorted[family] = s
 	}
 	return s
@@ -275,12 +256,12 @@ func (l *Load) verify(a *arrival) error {
 
 // copy writes a family as the store holds it.
 func (l *Load) copy(family byte) error {
-	out := l.out.stream(family)
-	return l.pin.Scan([]byte{family}, nil, func(k, v []byte) error {
+	out := l.fresh.Rows(family)
+	return l.fresh.Held().Scan([]byte{family}, nil, func(k, v []byte) error {
 		if l.left(k) {
 			return nil
 		}
-		return out.put(k, v)
+		return out.Put(k, v)
 	})
 }
 
@@ -298,7 +279,7 @@ func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, rows.close()) }()
-	out := l.out.stream(family)
+	out := l.fresh.Rows(family)
 	until := func(end []byte) error { // writes what was loaded below end
 		for {
 			k, v, ok := rows.row()
@@ -310,7 +291,7 @@ func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
 					return err
 				}
 			}
-			if err := out.put(k, v); err != nil {
+			if err := out.Put(k, v); err != nil {
 				return err
 			}
 			if err := rows.drop(); err != nil {
@@ -318,22 +299,22 @@ func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
 			}
 		}
 	}
-	err = l.pin.Scan([]byte{family}, nil, func(k, v []byte) error {
+	err = l.fresh.Held().Scan([]byte{family}, nil, func(k, v []byte) error {
 		if l.left(k) {
 			return nil
 		}
 		if err := until(k); err != nil {
 			return err
 		}
-		return out.put(k, v)
+		return out.Put(k, v)
 	})
 	if err == nil {
 		err = until(nil)
 	}
-	if errors.Is(err, errOrder) {
+	if errors.Is(err, kv.ErrOrder) {
 		return fmt.Errorf("one key stands for two entries: %w", ErrMismatch) // nothing else makes a row twice
 	}
-	return errors.Join(err, out.end())
+	return errors.Join(err, out.End())
 }
 
 // finish writes all that did not come in order.
@@ -344,7 +325,7 @@ func (l *Load) finish() error {
 		}
 	}
 	for _, family := range inOrder {
-		if err := l.out.stream(family).end(); err != nil {
+		if err := l.fresh.Rows(family).End(); err != nil {
 			return err
 		}
 	}
@@ -361,11 +342,7 @@ func (l *Load) finish() error {
 			}
 		}
 	}
-	err := l.out.finish()
-	if err == nil {
-		l.out = nil
-	}
-	return err
+	return l.fresh.Finish()
 }
 
 // children writes the names, which are in the order of the parents, and finds beside them the entries whose
@@ -419,32 +396,12 @@ func (l *Load) children() (err error) {
 // the feeds or the library have moved on. It blocks; others write meanwhile, but for the last moment. Close the
 // Load all the same.
 func (l *Load) Install(admit func() (generation uint64, err error), within func(kv.Tx, []Loaded) error) ([]Loaded, error) {
+	failpoint.At(failpoint.C12)
 	if err := l.finish(); err != nil {
 		return nil, err
 	}
-	next, err := openDisk(l.dir, l.e.log)
-	if err != nil {
-		return nil, err
-	}
-	out, err := l.install(next, admit, within)
-	if !l.installed {
-		err = errors.Join(err, next.db.Close())
-	}
-	if l.named { // after a power cut either files may be found, so nothing more may be promised on the old
-		l.e.fail(err)
-		l.s.soil()
-	}
-	if err != nil {
-		return nil, err
-	}
-	l.s.soil()
-	return out, nil
-}
-
-func (l *Load) install(next *disk, admit func() (uint64, error), within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
-	since := l.pin.tx.ReadTs()
 	for range 10 { // times, while so much is written that it pays to do it before others must wait
-		rows, err := l.catchUp(next, &since)
+		rows, err := l.fresh.CatchUp(l.left)
 		if err != nil {
 			return nil, err
 		}
@@ -452,87 +409,51 @@ func (l *Load) install(next *disk, admit func() (uint64, error), within func(kv.
 			break
 		}
 	}
+	defer l.s.soil() // whatever came of the switch, the next Sync tells
 	for {
 		var admitted uint64
 		if admit != nil {
+			var err error
 			if admitted, err = admit(); err != nil {
 				return nil, err
 			}
 		}
-		if out, err = l.replace(next, &since, admitted, within); !errors.Is(err, ErrGeneration) {
+		if out, err := l.replace(admitted, within); !errors.Is(err, ErrGeneration) {
 			return out, err
 		}
 	}
 }
 
 // replace is the last moment, in which nobody else writes.
-func (l *Load) replace(next *disk, since *uint64, admitted uint64, within func(kv.Tx, []Loaded) error) ([]Loaded, error) {
+func (l *Load) replace(admitted uint64, within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
 	l.s.writing.Lock()
 	defer l.s.writing.Unlock()
-	l.e.write.Lock()
-	defer l.e.write.Unlock()
 	if err := l.tx.admitted(admitted); err != nil {
 		return nil, err
 	}
-	if _, err := l.catchUp(next, since); err != nil {
-		return nil, err
+	if mutant.Is("retire_first") {
+		l.fresh.Retire()
 	}
-	out, err := l.commit(next, within)
+	err = l.fresh.Switch(func() error {
+		if !mutant.Is("left_behind") {
+			if _, err := l.fresh.CatchUp(l.left); err != nil {
+				return err
+			}
+		}
+		if out, err = l.commit(within); err != nil || mutant.Is("switch_volatile") {
+			return err
+		}
+		return l.fresh.Sync()
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := setCurrent(l.e.root, l.name); err != nil {
-		name, cerr := current(l.e.root)
-		l.named = cerr != nil || name == l.name
-		return nil, err
-	}
-	l.show(next)
+	l.show()
 	return out, nil
 }
 
-// catchUp copies to next what the store committed after version since, which it moves on, and returns how
-// many rows that were.
-func (l *Load) catchUp(next *disk, since *uint64) (rows int, err error) {
-	tx := l.old.db.NewTransaction(false)
-	defer tx.Discard()
-	until := tx.ReadTs()
-	batch := next.db.NewWriteBatch()
-	defer batch.Cancel()
-	opt := badger.DefaultIteratorOptions
-	opt.AllVersions, opt.SinceTs, opt.PrefetchValues = true, *since, false // all, or deletions would not be seen
-	it := tx.NewIterator(opt)
-	defer it.Close()
-	var last []byte
-	for it.Rewind(); it.Valid(); it.Next() { // the versions of a key come newest first
-		item := it.Item()
-		if last != nil && bytes.Equal(item.Key(), last) {
-			continue
-		}
-		if last = item.KeyCopy(nil); l.left(last) {
-			continue
-		}
-		rows++
-		if item.IsDeletedOrExpired() {
-			err = batch.Delete(last)
-		} else {
-			var v []byte
-			if v, err = item.ValueCopy(nil); err == nil {
-				err = batch.Set(last, v)
-			}
-		}
-		if err != nil {
-			return rows, fmt.Errorf("catch up: %w", edge(err))
-		}
-	}
-	if err := batch.Flush(); err != nil {
-		return rows, fmt.Errorf("catch up: %w", edge(err))
-	}
-	*since = until
-	return rows, nil
-}
-
-// commit settles the feeds in next and makes it durable; nobody writes to the store.
-func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
+// commit settles the feeds in the fresh content; nobody writes to the store.
+func (l *Load) commit(within func(kv.Tx, []Loaded) error) (out []Loaded, err error) {
 	library := l.s.Library()
 	l.s.mu.Lock()
 	for _, a := range l.feeds {
@@ -555,7 +476,7 @@ func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loa
 	if err != nil {
 		return nil, err
 	}
-	err = next.update(func(tx kv.Tx) error {
+	return out, l.fresh.Update(func(tx kv.Tx) error {
 		last, err := lastNum(tx)
 		if err != nil {
 			return err
@@ -577,16 +498,11 @@ func (l *Load) commit(next *disk, within func(kv.Tx, []Loaded) error) (out []Loa
 		}
 		return within(tx, out)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, errors.Join(next.db.Sync(), syncFull(next.dir), SyncDir(next.dir))
 }
 
-// show goes on with next: everybody who looks from now on sees what was loaded.
-func (l *Load) show(next *disk) {
-	l.e.replace(next)
-	l.installed = true
+// show goes on with the fresh content: everybody who looks from now on sees what was loaded.
+func (l *Load) show() {
+	l.fresh.Retire()
 	l.s.unseen = nil // it knows nothing of what was loaded
 	for _, a := range l.feeds {
 		if !a.dropped && a.files != nil {
@@ -605,19 +521,12 @@ func (l *Load) show(next *disk) {
 
 // Close gives back what the Load has taken. What was not installed is removed, and is as if it had never been.
 func (l *Load) Close() (err error) {
-	if l.out != nil {
-		err = l.out.abort()
-		l.out = nil
-	}
-	if l.pin != nil {
-		l.pin.Close()
-	}
-	if !l.installed && !l.named && l.dir != "" {
-		err = errors.Join(err, os.RemoveAll(l.dir))
+	if l.fresh != nil {
+		err = l.fresh.Close()
 	}
 	for _, release := range l.release {
 		release()
 	}
-	l.release = nil
+	l.fresh, l.release = nil, nil
 	return err
 }

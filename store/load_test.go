@@ -592,6 +592,30 @@ func copyDir(tb testing.TB, to, from string) {
 	}
 }
 
+// watched looks after each step of an installation up to the switch.
+type watched struct {
+	kv.Fresh
+	after func(step string)
+}
+
+func (w *watched) Finish() error {
+	err := w.Fresh.Finish()
+	w.after("finished")
+	return err
+}
+
+func (w *watched) Update(fn func(kv.Tx) error) error {
+	err := w.Fresh.Update(fn)
+	w.after("committed beside")
+	return err
+}
+
+func (w *watched) Sync() error {
+	err := w.Fresh.Sync()
+	w.after("synced")
+	return err
+}
+
 // A cut at any point of a Load leaves the store as it was before or as it is after, and nothing else.
 func TestLoadIsCut(t *testing.T) {
 	donor, heads := newLibrary(t, rand.New(rand.NewPCG(7, 8)), 400)
@@ -645,30 +669,23 @@ func TestLoadIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut("after the last entry", before)
-	if err := l.finish(); err != nil {
-		t.Fatal(err)
-	}
-	cut("verified", before)
-	next, err := openDisk(l.dir, l.e.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.commit(next, nil); err != nil {
-		t.Fatal(err)
-	}
-	cut("committed beside", before)
-	if err := os.WriteFile(filepath.Join(dir, currentFile+".123"), []byte(l.name), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cut("before the rename", before)
-	if err := setCurrent(dir, l.name); err != nil {
-		t.Fatal(err)
-	}
 	held, err := a.Serve(feed.ID{Device: a.id, Location: location(7)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.show(next)
+	fresh := l.fresh.(*fresh)
+	l.fresh = &watched{Fresh: fresh, after: func(step string) {
+		cut(step, before)
+		if step == "synced" {
+			if err := os.WriteFile(filepath.Join(dir, currentFile+".123"), []byte(fresh.name), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cut("before the rename", before)
+		}
+	}}
+	if _, err := l.Install(nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	after := rows(t, a.Store)
 	if len(after) < len(before)+1000 {
 		t.Fatalf("%d rows after %d", len(after), len(before))

@@ -19,9 +19,9 @@ const sortBytes = 16 << 20
 
 // sorter puts the keys of one family in order, in bounded memory.
 type sorter struct {
-	dir    string // for its files
+	dir    string // for its files; empty: everything is held
 	family byte
-	limit  int // bytes held; sortBytes but in tests
+	limit  int // bytes held before a file is written
 	held   []byte
 	items  []sortItem
 	sorted bool
@@ -40,7 +40,7 @@ func (s *sorter) add(key, value []byte) error {
 	if len(key) > maxKey || len(value) > maxKey {
 		return fmt.Errorf("index row of %d and %d bytes, limit %d", len(key), len(value), maxKey)
 	}
-	if len(s.held)+len(key)+len(value) > s.limit && len(s.items) > 0 {
+	if len(s.held)+len(key)+len(value) > s.limit && len(s.items) > 0 && s.dir != "" {
 		if err := s.spill(); err != nil {
 			return fmt.Errorf("sort: %w", err)
 		}

@@ -36,6 +36,8 @@ func Run(t *testing.T, open func(t testing.TB) kv.Engine) {
 		{"OneWriter", oneWriter},
 		{"SyncDuringUpdates", syncDuringUpdates},
 		{"Model", model},
+		{"Fresh", fresh},
+		{"FreshRefused", freshRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := open(t)

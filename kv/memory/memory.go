@@ -70,6 +70,7 @@ type Engine struct {
 	durable  *version
 	unsynced []*version // committed since the last Sync, oldest first
 	deleted  map[string][]byte
+	gone     bool // the content was given up before another took its place
 }
 
 // New returns an empty engine.
@@ -117,6 +118,9 @@ func (e *Engine) Crash(keep int) *Engine {
 	at := e.durable
 	if keep > 0 {
 		at = e.unsynced[keep-1]
+	}
+	if e.gone {
+		at = &version{tree: new(tree)}
 	}
 	after := open(e.cfg, at)
 	after.deleted = e.deleted // nobody else uses it now
@@ -210,9 +214,7 @@ func (e *Engine) commit(t *tx) error {
 	if t.count == 0 {
 		return nil
 	}
-	for _, v := range t.set {
-		v.b = append([]byte{}, v.b...) // the caller may use its slice again
-	}
+	t.own()
 	if e.cfg.KeepDeleted {
 		for k, b := range t.removed {
 			e.deleted[k] = b
@@ -280,6 +282,13 @@ func (t *tx) Delete(key []byte) error {
 		t.removed[string(key)] = append([]byte{}, old.b...)
 	}
 	return nil
+}
+
+// own copies what Set stored: the caller may use its slices again.
+func (t *tx) own() {
+	for _, v := range t.set {
+		v.b = append([]byte{}, v.b...)
+	}
 }
 
 // grow counts one write and prepares the tree for it.
