@@ -1,15 +1,9 @@
 package backfill
 
 import (
-	"fmt"
-
 	"peerdex/feed"
 	"peerdex/protocol"
 )
-
-// maxAbsorb bounds the registers of one device feed that are held in memory while it is absorbed: more
-// than any device has written, about 500 MB at worst.
-const maxAbsorb = 1 << 20
 
 // own takes back what this device once signed and no longer has, then signs above it (rule 15).
 func (u *pulling) own() error {
@@ -46,14 +40,22 @@ func (u *pulling) own() error {
 		if len(page.Entries) == 0 && !page.Last {
 			return violation(protocol.CodeMalformed, "empty page before the last")
 		}
-		absorbed += len(page.Entries)
+		if absorbed += len(page.Entries); uint64(absorbed) > u.Head.Count { // which this device signed
+			return violation(protocol.CodeMismatch, "more entries of own feed %v than the %d it had", u.Feed, u.Head.Count)
+		}
 		last = page.Last
+		if err := u.hold(len(page.Entries) * refSize); err != nil {
+			return err
+		}
 		if u.Feed.IsDevice() {
-			if absorbed > maxAbsorb {
-				return fmt.Errorf("own device feed of more than %d registers", maxAbsorb)
+			if err := u.holdEntries(page.Entries); err != nil {
+				return err
 			}
 			all = append(all, page.Entries...)
 			continue
+		}
+		if err := u.hold(len(page.Entries) * keySize); err != nil {
+			return err
 		}
 		for _, e := range page.Entries {
 			held[string(e.Key)] = true

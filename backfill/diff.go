@@ -1,6 +1,8 @@
 package backfill
 
 import (
+	"slices"
+
 	"peerdex/feed"
 	"peerdex/internal/mutant"
 	"peerdex/kv"
@@ -21,38 +23,34 @@ func (u *pulling) diff() error {
 	if err := w.find(); err != nil {
 		return err
 	}
-	remove, err := w.spareEntries()
-	if err != nil {
-		return err
-	}
-	if len(w.lack)+len(remove) <= w.limit() { // small enough for one transaction: never unsettled
+	if len(w.lack)+len(w.spare) <= w.limit() { // small enough for one transaction: never unsettled
 		var entries []feed.Entry
 		if len(w.lack) > 0 {
 			err := w.fetch(func(page []feed.Entry) error {
 				entries = append(entries, page...)
-				return nil
+				return u.holdEntries(page)
 			})
 			if err != nil {
 				return err
 			}
 		}
+		remove, err := w.read(w.spare)
+		if err != nil {
+			return err
+		}
 		return u.apply(store.Change{Entries: entries, Remove: remove, Settle: &u.Head})
 	}
 	if mutant.Is("phase_swap") {
-		if err := u.apply(store.Change{Remove: remove}); err != nil {
+		if err := w.remove(); err != nil {
 			return err
 		}
-		remove = nil
+		w.spare = nil
 	}
 	if err := w.fetch(func(page []feed.Entry) error { return u.apply(store.Change{Entries: page}) }); err != nil {
 		return err
 	}
-	for len(remove) > 0 {
-		n := min(len(remove), w.limit())
-		if err := u.apply(store.Change{Remove: remove[:n]}); err != nil {
-			return err
-		}
-		remove = remove[n:]
+	if err := w.remove(); err != nil {
+		return err
 	}
 	return u.apply(store.Change{Settle: &u.Head})
 }
@@ -98,8 +96,16 @@ func (w *walk) beyond(top int) error {
 
 func (w *walk) spareLeaf(i uint64) error {
 	l, err := w.mine.Leaf(i)
-	w.spare = append(w.spare, l...)
-	return err
+	if err != nil {
+		return err
+	}
+	return w.note(nil, l)
+}
+
+// note adds to what is lacking and to what is spare.
+func (w *walk) note(lack, spare feed.Leaf) error {
+	w.lack, w.spare = append(w.lack, lack...), append(w.spare, spare...)
+	return w.hold((len(lack) + len(spare)) * refSize)
 }
 
 // descend returns the children of nodes that differ here.
@@ -179,7 +185,9 @@ func (w *walk) leaves(nodes []node) error {
 		switch mine := l.Hash(); {
 		case mine == n.hash:
 		case n.hash == feed.Hash{}:
-			w.spare = append(w.spare, l...)
+			if err := w.note(nil, l); err != nil {
+				return err
+			}
 		default:
 			differ = append(differ, n)
 		}
@@ -210,8 +218,9 @@ func (w *walk) leaves(nodes []node) error {
 			if err != nil {
 				return err
 			}
-			w.lack = append(w.lack, theirs.Missing(mine)...)
-			w.spare = append(w.spare, mine.Missing(theirs)...)
+			if err := w.note(theirs.Missing(mine), mine.Missing(theirs)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -257,9 +266,23 @@ func (w *walk) fetch(take func([]feed.Entry) error) error {
 	return nil
 }
 
-// spareEntries reads the entries that the donor does not hold.
-func (w *walk) spareEntries() (out []feed.Entry, err error) {
-	for _, r := range w.spare {
+// remove takes out what the donor does not hold, a transaction's worth at a time.
+func (w *walk) remove() error {
+	for part := range slices.Chunk(w.spare, w.limit()) {
+		entries, err := w.read(part)
+		if err != nil {
+			return err
+		}
+		if err := w.apply(store.Change{Remove: entries}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads entries held here.
+func (w *walk) read(refs []feed.Ref) (out []feed.Entry, err error) {
+	for _, r := range refs {
 		err := w.mine.At(r.Seq, func(e feed.Entry) error {
 			if e.Digest() == r.Digest {
 				out = append(out, e)

@@ -40,7 +40,10 @@ type Puller struct {
 	Admit func(record.DeviceID) (generation uint64, err error)
 	// Orphaned reports whether a feed may settle below its floor (rule 17); nil: never.
 	Orphaned func(feed.ID) bool
-	Limit    int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
+	// Reserve takes memory for what a pull holds besides the page at hand, until release is called. Its error ends the
+	// pull; nil: there is always memory.
+	Reserve func(bytes int) (release func(), err error)
+	Limit   int // entries of one Fetch and of one transaction of a tree diff; 0 means protocol.MaxEntries
 }
 
 func (p *Puller) limit() int { return cmp.Or(p.Limit, seqsPerRequest) }
@@ -79,11 +82,16 @@ type pulling struct {
 	pending int // entries received and neither applied nor dropped
 
 	admitted uint64 // generation of the membership under which the donor is a member
+
+	held     int      // bytes, as hold counts them
+	reserved int      // at least as many
+	release  []func() // of those
 }
 
 func (p *Puller) pull(conn *protocol.Conn, session protocol.SessionID, id feed.ID) error {
 	u := &pulling{Puller: p, conn: conn, Pull: Pull{Session: session, Donor: conn.Device(), Feed: id}}
 	err := u.run()
+	u.letGo()
 	if u.pending > 0 {
 		p.Notes.Dropped(u.Pull, u.pending)
 	}
@@ -374,6 +382,9 @@ func (u *pulling) delta(st feed.State) error {
 			return violation(protocol.CodeMalformed, "empty page before the last")
 		}
 		if u.Feed.IsDevice() && len(entries) < holdPages*u.limit() {
+			if err := u.holdEntries(page.Entries); err != nil {
+				return err
+			}
 			continue
 		}
 		if mutant.Is("cursor_before") {
@@ -385,5 +396,6 @@ func (u *pulling) delta(st feed.State) error {
 			return err
 		}
 		entries = nil
+		u.letGo()
 	}
 }

@@ -114,6 +114,15 @@ type DiskLow struct {
 	NeedBytes int64 `json:"need_bytes"`
 }
 
+// MemoryRefused: something was not begun, or ended, because the memory set aside for its kind is in use. It is tried
+// again, or by somebody else.
+type MemoryRefused struct {
+	Use      string `json:"use"` // apply, serve, snapshot or frame
+	Bytes    int64  `json:"bytes"`
+	CapBytes int64  `json:"cap_bytes"` // 0 of a frame, which counts to its stream and its device
+	Repeats
+}
+
 // EventsDropped: events were lost. They had no number yet, so the numbers show no gap.
 type EventsDropped struct {
 	Count    int64  `json:"count"`
@@ -147,6 +156,7 @@ func (DeviceJoinRefused) Type() Type { return "device_join_refused" }
 func (AuthFailed) Type() Type        { return "auth_failed" }
 func (RequestRefused) Type() Type    { return "request_refused" }
 func (DiskLow) Type() Type           { return "disk_low" }
+func (MemoryRefused) Type() Type     { return "memory_refused" }
 func (EventsDropped) Type() Type     { return "events_dropped" }
 func (EventsPruned) Type() Type      { return "events_pruned" }
 
@@ -198,6 +208,10 @@ func (d DiskLow) Summary() string {
 	return fmt.Sprintf("%s free, %s needed", size(d.FreeBytes), size(d.NeedBytes))
 }
 
+func (d MemoryRefused) Summary() string {
+	return fmt.Sprintf("%s to %s%s", size(d.Bytes), d.Use, d.Repeats)
+}
+
 func (d EventsDropped) Summary() string {
 	return fmt.Sprintf("%s lost: %s", plural(d.Count, "event"), d.Reason)
 }
@@ -209,6 +223,7 @@ func (d EventsPruned) Summary() string {
 func (d DeviceJoinRefused) repeatKey() string { return d.Reason + " " + d.AddressClass }
 func (d AuthFailed) repeatKey() string        { return d.Reason + " " + d.AddressClass }
 func (d RequestRefused) repeatKey() string    { return d.Request + " " + d.Code }
+func (d MemoryRefused) repeatKey() string     { return d.Use }
 
 func (d DeviceJoinRefused) repeat(_ Detail, r Repeats) Detail {
 	d.Repeats = r
@@ -221,6 +236,11 @@ func (d AuthFailed) repeat(_ Detail, r Repeats) Detail {
 }
 
 func (d RequestRefused) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}
+
+func (d MemoryRefused) repeat(_ Detail, r Repeats) Detail {
 	d.Repeats = r
 	return d
 }

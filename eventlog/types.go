@@ -126,6 +126,7 @@ var declared = []Type{
 
 	declare[RequestRefused](System, Info, 30*time.Second),
 	declare[DiskLow](System, Warning, 0),
+	declare[MemoryRefused](System, Warning, 30*time.Second),
 	declare[EventsDropped](System, Warning, 0),
 	declare[EventsPruned](System, Debug, 0),
 }

@@ -113,6 +113,7 @@ var instruments = map[string]instrument{
 	"clock_device_offset_seconds":            anyDevice(func(d metrics.Device) bool { return d.ClockOffset != 0 }),
 	"store_operation_duration_seconds":       anyDurations(func(m metrics.Snapshot) map[string]metrics.Durations { return m.Performance.Store }),
 	"store_size_bytes":                       func(m metrics.Snapshot) bool { return m.Performance.StoreBytes.Total > 0 },
+	"memory_reserved_peak_bytes":             func(m metrics.Snapshot) bool { return m.Performance.Memory["serve"].Most > 0 },
 	"sync_errors_total":                      func(m metrics.Snapshot) bool { return m.Errors.Counts.Total > 0 },
 	"sync_conflicts_total":                   func(m metrics.Snapshot) bool { return m.Errors.Conflicts.Total > 0 },
 	"device_connection_state":                anyDevice(func(d metrics.Device) bool { return d.Connection == node.LinkConnected }),
@@ -165,6 +166,8 @@ var stillInstruments = map[string]string{
 	"events_queue_depth":        "is above 0 only until the writer's next batch: eventlog, TestOverflow",
 	"events_dropped_total":      "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow",
 	"discovery_strangers_total": "needs multicast, which not every machine has: TestNearby, and TestSighted of package node",
+	"memory_reserved_bytes":     "is above 0 only while something is on its way: node, TestMemoryIsGivenBack",
+	"memory_refused_total":      "needs more at a time than one machine's processes ask for: node, TestNoMemory",
 	"scan_hash_backlog_files":   "is above 0 only while files are read: catalog, TestTwinsAreHashed",
 }
 
@@ -175,6 +178,7 @@ var silentEvents = map[eventlog.Type]string{
 	"disk_low":          "needs a full disk: node, TestDiskLow",
 	"events_dropped":    "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow and TestDiskFails",
 	"events_pruned":     "needs days, or 64 MB of events: eventlog, TestSizeCap",
+	"memory_refused":    "needs more at a time than one machine's processes ask for: node, TestNoMemory",
 	"feed_orphaned":     "needs a week: node, TestOrphanBelowTheFloor and TestOrphanOfNobody",
 	"feed_cloned":       "needs a home that runs twice: TestHomeCloned, and node, TestClone",
 	"feed_rolled_back":  "needs a store put back to what it was: node, TestStoreRolledBack",

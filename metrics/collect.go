@@ -79,6 +79,9 @@ var (
 	clockOffset     = declare("clock_device_offset_seconds", "Wall clock of the device minus ours.", "device")
 	storeTime       = declare("store_operation_duration_seconds", "Operations of the store.", "op")
 	storeSize       = declare("store_size_bytes", "Size of the store on disk.", "part")
+	memoryReserved  = declare("memory_reserved_bytes", "Memory reserved of the cap of each use.", "use")
+	memoryMost      = declare("memory_reserved_peak_bytes", "The most memory that was reserved at a time for each use.", "use")
+	memoryRefused   = declare("memory_refused_total", "What was not begun or ended for want of memory.", "use")
 
 	errorsTotal    = declare("sync_errors_total", "Errors by kind.", "kind")
 	conflictsTotal = declare("sync_conflicts_total", "Conflicts by how they were settled.", "resolution")
@@ -319,6 +322,11 @@ func (m *Metrics) gatherLocal(s *sink) {
 	for i, part := range storeParts {
 		s.gauge(storeSize, float64(m.storeSize[i]), part)
 	}
+	for i, use := range memoryUses {
+		s.gauge(memoryReserved, float64(m.memory[i]), use)
+		s.gauge(memoryMost, float64(m.memoryMost[i]), use)
+	}
+	s.counters(memoryRefused, memoryRefusals[:], m.memoryRefused[:])
 	s.gauge(catalogTombstones, float64(m.tombstones))
 	for _, op := range m.queries.sorted() {
 		s.histogram(m.queries.values[op])

@@ -21,6 +21,8 @@ var (
 	bulkDecisions    = [...]string{"fetch", "on_demand", "wait", "refuse", "in_step"}
 	lookupResults    = [...]string{"answered", "refused", "failed"}
 	operations       = [...]string{"insert", "update", "delete"}
+	memoryUses       = [...]string{"apply", "serve", "snapshot"}
+	memoryRefusals   = [...]string{"apply", "serve", "snapshot", "frame"}
 	directions       = [...]string{"in", "out"}
 	watermarks       = [...]string{"state", "shared"}
 	errorKinds       = [...]string{"network", "database", "apply", "validation", "protocol", "auth", "internal"} // else internal

@@ -26,6 +26,29 @@ func (m *Metrics) StoreOp(op string, d time.Duration) {
 	}
 }
 
+// MemoryReserved adds bytes, fewer than none when they are given back, to those reserved for a use: apply, serve or
+// snapshot.
+func (m *Metrics) MemoryReserved(use string, bytes int) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := index(memoryUses[:], use)
+	m.memory[i] += int64(bytes)
+	m.memoryMost[i] = max(m.memoryMost[i], m.memory[i])
+}
+
+// MemoryRefused counts memory that there was none left of, for a use or for a frame.
+func (m *Metrics) MemoryRefused(use string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.memoryRefused[index(memoryRefusals[:], use)]++
+}
+
 // StoreSize sets the bytes on disk of the tables and of the value log.
 func (m *Metrics) StoreSize(lsm, vlog int64) {
 	if m == nil {

@@ -95,6 +95,10 @@ type Metrics struct {
 	storeOps   capped[histogram]
 	storeSize  [2]int64 // lsm, vlog
 
+	memory        [len(memoryUses) + 1]int64 // reserved
+	memoryMost    [len(memoryUses) + 1]int64
+	memoryRefused [len(memoryRefusals) + 1]uint64
+
 	errors    [len(errorKinds)]uint64
 	recent    ring[ErrorEntry]
 	conflicts [len(resolutions) + 1]uint64

@@ -87,6 +87,9 @@ func everything(m *Metrics, id string, now time.Time) {
 	m.HLC(12*time.Millisecond, 3)
 	m.StoreOp("get", time.Millisecond)
 	m.StoreSize(4096, 8192)
+	m.MemoryReserved("serve", 3000)
+	m.MemoryReserved("serve", -1000)
+	m.MemoryRefused("frame")
 	m.CatalogRecords("entry", 48210)
 	m.CatalogTombstones(9)
 	m.CatalogFiles(id, 100, 1<<30)
@@ -239,6 +242,9 @@ func TestEveryMethodMovesItsMetric(t *testing.T) {
 		"store_operation_duration_seconds{op=get}":                                 1,
 		"store_size_bytes{part=lsm}":                                               4096,
 		"store_size_bytes{part=vlog}":                                              8192,
+		"memory_reserved_bytes{use=serve}":                                         2000,
+		"memory_reserved_peak_bytes{use=serve}":                                    3000,
+		"memory_refused_total{use=frame}":                                          1,
 		"catalog_records{model=entry}":                                             48210,
 		"catalog_tombstones{}":                                                     9,
 		"catalog_files{device=NAS0-0000}":                                          100,
@@ -294,7 +300,7 @@ func TestNilCountsNothing(t *testing.T) {
 		t.Error("nil metrics have numbers")
 	}
 	// Registry, Snapshot and DeviceForgotten besides those in everything: a new method belongs there.
-	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 67 {
+	if n := reflect.TypeFor[*Metrics]().NumMethod(); n != 69 {
 		t.Errorf("%d methods", n)
 	}
 }

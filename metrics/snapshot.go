@@ -129,8 +129,16 @@ type Performance struct {
 	Store       map[string]Durations `json:"store,omitempty"`       // by operation
 	Queries     map[string]Durations `json:"queries,omitempty"`     // by operation
 	StoreBytes  *Counts              `json:"store_bytes,omitempty"` // by part
+	Memory      map[string]Memory    `json:"memory,omitempty"`      // reserved, by use
 	HLCDrift    *Seconds             `json:"hlc_drift_seconds,omitempty"`
 	LogicalMax  *uint16              `json:"hlc_logical_max,omitempty"`
+}
+
+// Memory is what is reserved for a use.
+type Memory struct {
+	Bytes   int64  `json:"bytes"`
+	Most    int64  `json:"most"` // at a time
+	Refused uint64 `json:"refused"`
 }
 
 // Errors is what went wrong.
@@ -415,6 +423,14 @@ func (m *Metrics) performance(p *Performance) {
 	}
 	for op, h := range m.queries.values {
 		p.Queries[op] = h.durations()
+	}
+	p.Memory = map[string]Memory{}
+	for i, use := range memoryRefusals {
+		at := Memory{Refused: m.memoryRefused[i]}
+		if i < len(memoryUses) {
+			at.Bytes, at.Most = m.memory[i], m.memoryMost[i]
+		}
+		p.Memory[use] = at
 	}
 	p.StoreBytes = counts(storeParts[:], []uint64{uint64(m.storeSize[0]), uint64(m.storeSize[1])})
 	p.HLCDrift, p.LogicalMax = new(Seconds(m.drift)), new(m.logicalMax)

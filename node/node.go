@@ -280,5 +280,10 @@ func (n *Node) serveBackfill(_ context.Context, c *protocol.Conn) error {
 	default:
 		return protocol.CodeBusy
 	}
+	release, err := n.reserve(protocol.UseServe, backfill.ServeMemory)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return n.server.Serve(c)
 }

@@ -219,6 +219,7 @@ func (n *Node) compose() {
 	n.puller = &backfill.Puller{
 		Store: n.store, Shape: feed.DefaultShape, Boot: n.boot, Notes: pullNotes{n}, Now: time.Now,
 		Rescan: n.reindex, Orphaned: n.orphaned, Admit: n.membership,
+		Reserve: n.reserver(protocol.UseApply),
 	}
 	n.server = &backfill.Server{Store: n.store, Notes: pullNotes{n}, Admit: n.admit}
 	n.receiver = &statebatch.Receiver{Store: n.store, Notes: pushNotes{n}, Now: time.Now, Follows: n.accepts, Declines: n.declinesPush,
@@ -227,7 +228,7 @@ func (n *Node) compose() {
 	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in"), Came: n.noteChunks}
 	n.snapshots = &snapshot.Server{
 		Store: n.store, Dir: n.home.path("snapshot/out"), Author: n.author, Pick: n.holds, Admit: n.admit,
-		Served: n.snapshotServed, Now: time.Now,
+		Served: n.snapshotServed, Now: time.Now, Reserve: n.reserver(protocol.UseSnapshot),
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{

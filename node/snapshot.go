@@ -68,6 +68,11 @@ func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
 }
 
 func (n *Node) fetchSnapshot(ctx context.Context, p *pulling) (snapshot.Taken, error) {
+	release, err := n.reserve(protocol.UseSnapshot, snapshot.TakeMemory)
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	defer release()
 	cfg := n.connConfig(p.donor, protocol.SnapshotProtocol)
 	cfg.Session = p.id
 	open, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -118,6 +123,11 @@ func (n *Node) serveSnapshot(ctx context.Context, c *protocol.Conn) error {
 	default:
 		return protocol.CodeBusy
 	}
+	release, err := n.reserve(protocol.UseServe, snapshot.ServeMemory)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return n.snapshots.Serve(ctx, c)
 }
 

@@ -13,6 +13,7 @@ import (
 	"peerdex/feed"
 	"peerdex/kv"
 	"peerdex/metrics"
+	"peerdex/protocol"
 	"peerdex/snapshot"
 	"peerdex/store"
 )
@@ -35,6 +36,11 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 	if err := snapshot.Room(n.store, filepath.Dir(path), pin.Heads); err != nil {
 		return SnapshotView{}, exportProblem(path, err)
 	}
+	release, err := n.reserve(protocol.UseSnapshot, snapshot.MakeMemory)
+	if err != nil {
+		return SnapshotView{}, exportProblem(path, err)
+	}
+	defer release()
 	n.events.Add(eventlog.SnapshotExportStarted{File: path})
 	m, err := snapshot.Export(ctx, path, pin, n.author(), stamp)
 	if err != nil {
@@ -69,6 +75,11 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Sn
 		return SnapshotView{}, err
 	}
 	defer f.Close()
+	release, err := n.reserve(protocol.UseSnapshot, snapshot.TakeMemory)
+	if err != nil {
+		return SnapshotView{}, err
+	}
+	defer release()
 	taker := n.taker()
 	taker.Progress = func(p snapshot.Progress) {
 		progress(SnapshotProgress{Phase: string(p.Phase), Done: p.Records, Total: p.Total, Bytes: p.Bytes, TotalBytes: p.Of})
@@ -157,12 +168,17 @@ func snapshotReason(err error) string {
 	return reasonCode(err)
 }
 
+// tryLater is what to do where memory is in use.
+const tryLater = "peer sync status; try again when the snapshots that are on their way are through"
+
 func exportProblem(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: "there is a file of that name", Try: "name another file"}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Problem{Code: CodeFolderMissing, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file in a folder that exists"}
+	case errors.Is(err, protocol.CodeBusy):
+		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: tryLater}
 	case errors.Is(err, store.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
 		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: "make room there, or name a file on another disk"}
 	case errors.Is(err, fs.ErrPermission):
@@ -188,6 +204,8 @@ func importProblem(path string, feeds int, err error) error {
 		p.Try = "export it again, and compare the sizes after copying"
 	case errors.Is(err, store.ErrHeld):
 		p.Code, p.Try = CodeConflict, "nothing has to be done: this device has all of it already, or follows none of it"
+	case errors.Is(err, protocol.CodeBusy):
+		p.Code, p.Try = CodeConflict, tryLater
 	case errors.Is(err, store.ErrLoading):
 		p.Code, p.Try = CodeConflict, "peer sync status; import again when the snapshot that is being taken is here"
 	case errors.Is(err, store.ErrNoSpace):

@@ -361,7 +361,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 			}
 		}
 	}
-	if peer != nil && err != nil && ctx.Err() == nil {
+	if _, ours := errors.AsType[*protocol.MemoryError](err); peer != nil && err != nil && !ours && ctx.Err() == nil {
 		peer.failedPull = now
 	}
 	waiting := len(n.retries)

@@ -20,8 +20,8 @@ import (
 // *Error whose Remote is set once the other side has reset the stream.
 //
 // A Stream may have SetReadDeadline and SetWriteDeadline, as net.Conn does; without them a Conn never
-// looks at the time. It may have Reserve(bytes int) error, which is asked before memory for a large frame
-// is taken.
+// looks at the time. It may have Reserve(bytes int) error and Release(bytes int): the one is asked before memory for
+// a large frame is taken, the other called when the next frame is asked for.
 type Stream interface {
 	io.ReadWriter
 	CloseWrite() error // the other side reads what was written, then io.EOF
@@ -34,7 +34,10 @@ type deadliner interface {
 	SetWriteDeadline(time.Time) error
 }
 
-type reserver interface{ Reserve(bytes int) error }
+type reserver interface {
+	Reserve(bytes int) error
+	Release(bytes int)
+}
 
 // Traffic counts bytes. *metrics.Metrics is one.
 type Traffic interface {
@@ -81,7 +84,7 @@ type Conn struct {
 	r        *bufio.Reader
 	rerr     error
 	started  bool // a frame was received
-	reserved int  // bytes asked of the stream for frames
+	reserved int  // bytes asked of the stream for the frame at hand
 
 	mu          sync.Mutex // guards what follows
 	w           *bufio.Writer
@@ -244,6 +247,7 @@ func (c *Conn) Recv() (Message, error) {
 	if c.rerr != nil {
 		return nil, c.rerr
 	}
+	c.release()
 	m, err := c.recv()
 	if err != nil {
 		c.rerr = err
@@ -364,29 +368,26 @@ func (c *Conn) readBody(name string, number, flags uint8, n int) ([]byte, error)
 	return out, nil
 }
 
-// reserve asks the stream's budget for the largest frame so far; it is given back with the stream.
+// reserve asks the stream's budget for n bytes in all for the frame at hand, if it is a large one.
 func (c *Conn) reserve(n int) error {
 	r, ok := c.stream.(reserver)
 	if !ok || n <= c.reserved || n <= bufferSize {
 		return nil
 	}
 	if err := r.Reserve(n - c.reserved); err != nil {
-		return &Error{Code: CodeBusy, Detail: fmt.Sprintf("no memory for a frame of %d bytes", n), cause: err}
+		return noMemory(UseFrame, n, err)
 	}
 	c.reserved = n
 	return nil
 }
 
-// Reserve asks the stream's budget for memory besides that of frames; it is given back with the stream.
-func (c *Conn) Reserve(n int) error {
-	r, ok := c.stream.(reserver)
-	if !ok {
-		return nil
+// release gives back what the last frame took: whoever asks for the next has no more use for it, or has reserved memory
+// for what it keeps.
+func (c *Conn) release() {
+	if c.reserved > 0 {
+		c.stream.(reserver).Release(c.reserved)
+		c.reserved = 0
 	}
-	if err := r.Reserve(n); err != nil {
-		return &Error{Code: CodeBusy, Detail: fmt.Sprintf("no memory for %d bytes", n), cause: err}
-	}
-	return nil
 }
 
 // broken turns an error of the stream into an *Error.

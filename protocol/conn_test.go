@@ -545,6 +545,8 @@ func (b budget) Reserve(n int) error {
 	return nil
 }
 
+func (b budget) Release(n int) { *b.left += n }
+
 func TestMemoryIsReserved(t *testing.T) {
 	a, b := protocoltest.Pipe()
 	left := 300 << 10
@@ -557,15 +559,22 @@ func TestMemoryIsReserved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range [][]byte{largest, largest, smaller} { // only the largest frame so far costs anything
+	for _, b := range [][]byte{largest, smaller, largest} { // each counts until the next is asked for
 		if _, err := a.Write(frame(35, 0, b)); err != nil {
 			t.Fatal(err)
 		}
 		recv[*protocol.Page](t, c)
+		if want := 300<<10 - len(b); left != want {
+			t.Errorf("%d bytes left, want %d", left, want)
+		}
 	}
-	if want := 300<<10 - len(largest); left != want {
-		t.Errorf("%d bytes left, want %d", left, want)
+	if err := a.CloseWrite(); err != nil {
+		t.Fatal(err)
 	}
+	if _, err := c.Recv(); err != io.EOF || left != 300<<10 {
+		t.Errorf("in the end %v, and %d bytes left", err, left)
+	}
+	left = 200 << 10
 	for _, f := range [][]byte{
 		frame(35, 0, make([]byte, 250<<10)),                         // beyond what is left
 		frame(35, 2, packed(1<<20, bytes.Repeat([]byte{7}, 1<<17))), // with what it claims to become
@@ -573,8 +582,8 @@ func TestMemoryIsReserved(t *testing.T) {
 		a, b := protocoltest.Pipe()
 		go a.Write(f) // more than the window holds
 		_, err := protocol.NewConn(budget{b, &left}, protocol.ConnConfig{}).Recv()
-		if !errors.Is(err, protocol.CodeBusy) {
-			t.Errorf("got %v, want busy", err)
+		if !errors.Is(err, protocol.CodeBusy) || !ofMemory(err, protocol.UseFrame) {
+			t.Errorf("got %v, want busy for want of memory", err)
 		}
 		if err := a.Reset(protocol.CodeBusy); err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ const (
 	connsLow    = 32 // the connection manager trims unprotected connections from connsHigh down to here
 	connsHigh   = 96
 	trimGrace   = time.Minute
-	maxMemory   = 128 << 20 // bytes of buffers and windows
+	maxMemory   = 128 << 20 // bytes of frames and windows; what else is taken has caps of its own
 	perSource   = 64        // inbound connections from one IPv4 address or IPv6 /56: a household behind one NAT
 	sourceRPS   = 8         // new connections per second from there
 	sourceBurst = 128
@@ -149,10 +149,14 @@ func listen(h host.Host, addrs []multiaddr.Multiaddr, port int) error {
 func newResourceManager() (network.ResourceManager, error) {
 	scaled := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaled)
+	total := int64(maxMemory)
+	for _, most := range caps {
+		total += most
+	}
 	partial := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Conns: 2 * maxInbound, ConnsInbound: maxInbound, ConnsOutbound: 2 * maxInbound, FD: 4 * maxInbound,
-			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 2048, Memory: maxMemory,
+			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 2048, Memory: rcmgr.LimitVal64(total),
 		},
 		Transient: rcmgr.ResourceLimits{ // before the handshake is done
 			Conns: maxInbound, ConnsInbound: maxInbound / 2, ConnsOutbound: maxInbound, FD: maxInbound,
@@ -172,6 +176,9 @@ func newResourceManager() (network.ResourceManager, error) {
 		}},
 		Protocol:     map[ID]rcmgr.ResourceLimits{},
 		ProtocolPeer: map[ID]rcmgr.ResourceLimits{},
+	}
+	for use, most := range caps {
+		partial.Service[string(use)] = rcmgr.ResourceLimits{Memory: rcmgr.LimitVal64(most)}
 	}
 	for id, most := range streams {
 		partial.Protocol[id] = rcmgr.ResourceLimits{

@@ -154,7 +154,7 @@ func TestServeOverRealTransports(t *testing.T) {
 			}
 		}
 		if err := server.Network().ResourceManager().ViewService("peerdex", func(s network.ServiceScope) error {
-			if got := s.Stat(); got.Memory < 64<<10 || got.NumStreamsInbound != 1 {
+			if got := s.Stat(); got.NumStreamsInbound != 1 {
 				return fmt.Errorf("the resource manager counts %+v", got)
 			}
 			return nil

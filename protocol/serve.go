@@ -166,10 +166,13 @@ func (s netStream) Reset(code Code) error {
 	return s.ResetWithError(network.StreamErrorCode(code))
 }
 
-// Reserve takes from the stream's budget, which libp2p gives back when the stream ends.
+// Reserve takes from the stream's budget, all of which libp2p gives back when the stream ends.
 func (s netStream) Reserve(bytes int) error {
 	return s.Scope().ReserveMemory(bytes, network.ReservationPriorityAlways)
 }
+
+// Release gives some of it back before.
+func (s netStream) Release(bytes int) { s.Scope().ReleaseMemory(bytes) }
 
 // translate gives libp2p's stream errors our codes.
 func translate(err error) error {

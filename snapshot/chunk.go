@@ -41,8 +41,10 @@ func newDecoder() *zstd.Decoder {
 	return d
 }
 
+const maxReaders = 4
+
 // readers is how many goroutines read and compress at a time.
-func readers() int { return min(runtime.GOMAXPROCS(0), 4) }
+func readers() int { return min(runtime.GOMAXPROCS(0), maxReaders) }
 
 // leastEntry is how few bytes an entry can have in a chunk: three numbers of a byte, a key and a record.
 const leastEntry = 5

@@ -35,9 +35,6 @@ func (e *RefusedError) Unwrap() error { return e.Code }
 // when ctx ends. Errors are those of Take, of the stream, *RefusedError, and *protocol.Error that accuses a
 // donor whose snapshot is not what it says. began is told what the donor offers.
 func (f *Fetcher) Run(ctx context.Context, conn *protocol.Conn, session protocol.SessionID, take *Taker, began func(Manifest)) (Taken, error) {
-	if err := conn.Reserve(Memory); err != nil {
-		return Taken{}, err
-	}
 	if err := errors.Join(conn.Send(&protocol.OpenSnapshot{Session: session}), conn.Flush()); err != nil {
 		return Taken{}, err
 	}

@@ -21,6 +21,9 @@ import (
 // Keep is how long a snapshot is handed out: who takes it comes the rest of the way by what has changed since.
 const Keep = 10 * time.Minute
 
+// ServeMemory is how many bytes Serve takes for its stream: a chunk as read, as sent, and the manifest.
+const ServeMemory = 2*MaxChunk + MaxManifest
+
 // Server hands out snapshots. Those who ask within Keep get the same, from one file, so that however many and slow
 // they are, the store is read once and pinned no longer than that takes. Its fields are set once.
 type Server struct {
@@ -32,6 +35,9 @@ type Server struct {
 	Served func(session protocol.SessionID, to record.DeviceID, chunks int, bytes int64)
 	Chunk  int // most bytes of entries in a chunk; 0 means MaxChunk
 	Now    func() time.Time
+	// Reserve takes the memory that making a file needs, until release is called. Its error refuses, with CodeBusy;
+	// nil: there is always memory.
+	Reserve func(bytes int) (release func(), err error)
 
 	making sync.Mutex // held while a file is made
 	mu     sync.Mutex // guards what follows; taken after making
@@ -65,11 +71,8 @@ func (s *Server) Serve(ctx context.Context, conn *protocol.Conn) error {
 	if err := s.Admit(conn.Device()); err != nil {
 		return conn.Send(&protocol.Refused{Code: protocol.CodeOf(err)})
 	}
-	if err := conn.Reserve(2 * MaxChunk); err != nil { // one as read, one as sent
-		return err
-	}
 	f, err := s.open(ctx)
-	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, ErrTooLarge) {
+	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, ErrTooLarge) || errors.Is(err, protocol.CodeBusy) {
 		return conn.Send(&protocol.Refused{Code: protocol.CodeBusy})
 	}
 	if err != nil {
@@ -150,6 +153,13 @@ func (s *Server) open(ctx context.Context) (*shared, error) {
 }
 
 func (s *Server) make(ctx context.Context, path string, by Author) (*shared, error) {
+	if s.Reserve != nil {
+		release, err := s.Reserve(MakeMemory)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -61,12 +61,12 @@ type Taken struct {
 	Applied []feed.Head    // device feeds
 }
 
-// buffers is how many chunks wait decompressed or are being put in: with as many that wait compressed, the most
-// memory Take needs besides that of the store.
+// buffers is how many chunks wait decompressed or are being put in; as many wait compressed.
 const buffers = 3
 
-// Memory is how many bytes the chunks take that are under way in Take.
-const Memory = 2 * buffers * MaxChunk
+// TakeMemory is how many bytes Take and Verify take besides what comes in on the stream: chunks under way, the manifest
+// as read, and what the store needs to load.
+const TakeMemory = 2*buffers*MaxChunk + 2*MaxManifest + store.LoadMemory
 
 // plan is what is wanted of a snapshot.
 type plan struct {

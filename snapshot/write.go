@@ -25,9 +25,8 @@ type Author struct {
 }
 
 // write writes the chunks of pinned feeds to w, each of at most limit bytes of entries unless one entry is more, one
-// behind the other, and returns the manifest. Several goroutines
-// read and compress, at most pipeline chunks ahead each. Feeds whose entries have not changed give the same
-// chunks again, up to the place of a change.
+// behind the other, and returns the manifest. Several goroutines read and compress, no further ahead of w than
+// MakeMemory. Feeds whose entries have not changed give the same chunks again, up to the place of a change.
 func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now hlc.Stamp, limit int) (Manifest, error) {
 	m := Manifest{Library: by.Library, Donor: by.Device, Stamp: now}
 	if len(pin.Heads) > MaxFeeds {
@@ -38,11 +37,16 @@ func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now h
 		m.Feeds = append(m.Feeds, Feed{Head: h})
 		spans = append(spans, cut(i, h)...)
 	}
-	todo := make(chan *span)
+	todo, begun := make(chan *span), make(chan struct{}, maxBegun)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(todo)
 		for _, s := range spans {
+			select {
+			case begun <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			select {
 			case todo <- s:
 			case <-ctx.Done():
@@ -61,7 +65,7 @@ func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now h
 			return nil
 		})
 	}
-	g.Go(func() error { return m.collect(ctx, w, spans) })
+	g.Go(func() error { return m.collect(ctx, w, spans, begun) })
 	if err := g.Wait(); err != nil {
 		return m, err
 	}
@@ -72,8 +76,9 @@ func write(ctx context.Context, w io.Writer, pin *store.Pinned, by Author, now h
 	return m, nil
 }
 
-// collect writes the chunks of spans as they become ready, in order, and notes them.
-func (m *Manifest) collect(ctx context.Context, w io.Writer, spans []*span) error {
+// collect writes the chunks of spans as they become ready, in order, and notes them. It takes one from begun for each
+// that is through.
+func (m *Manifest) collect(ctx context.Context, w io.Writer, spans []*span, begun <-chan struct{}) error {
 	chunks := 0
 	for _, s := range spans {
 		for {
@@ -93,6 +98,7 @@ func (m *Manifest) collect(ctx context.Context, w io.Writer, spans []*span) erro
 			f := &m.Feeds[s.feed]
 			f.Chunks = append(f.Chunks, p.chunk)
 		}
+		<-begun
 	}
 	return nil
 }
@@ -110,9 +116,14 @@ type packed struct {
 }
 
 const (
-	spanSeqs = 1 << 16 // seqs of a span, doubled until
-	maxSpans = 1 << 10 // no feed has more spans than this
-	pipeline = 8       // chunks a reader may be ahead
+	spanSeqs = 1 << 16        // seqs of a span, doubled until
+	maxSpans = 1 << 10        // no feed has more spans than this
+	pipeline = 8              // chunks of a span that may wait to be written
+	maxBegun = maxReaders + 1 // spans begun and not written yet
+
+	// MakeMemory is how many bytes it takes at most to make a snapshot: of each span begun and not written yet the
+	// chunks that wait, one in hand, and the entries of the next.
+	MakeMemory = maxBegun*(pipeline+2)*MaxChunk + 2*MaxManifest
 )
 
 // cut divides a feed into spans, at places that move only when it has grown beyond maxSpans of them.

@@ -21,7 +21,7 @@ type SenderNotes interface {
 	PushFailed(to record.DeviceID, session protocol.SessionID, id feed.ID, entries int, err error)
 }
 
-// SenderConfig is what a Sender needs; all of it is required.
+// SenderConfig is what a Sender needs; all of it is required, but for Reserve.
 type SenderConfig struct {
 	Store   *store.Store
 	Peer    record.DeviceID
@@ -29,6 +29,17 @@ type SenderConfig struct {
 	Open    func(context.Context) (*protocol.Conn, error) // a new statebatch stream to the peer
 	Notes   SenderNotes
 	Now     func() time.Time
+	// Reserve takes memory for a push on its way, until release is called. Its error ends Run, as one of the stream
+	// does; nil: there is always memory.
+	Reserve func(bytes int) (release func(), err error)
+}
+
+// pushMemory is how many bytes a push takes: its entries, the same encoded, and that compressed.
+func pushMemory(b *protocol.StateBatch) (bytes int) {
+	for _, e := range b.Entries {
+		bytes += 3 * protocol.EntrySize(e)
+	}
+	return bytes
 }
 
 // Sender pushes this device's own feeds to one peer.
@@ -124,6 +135,13 @@ func (s *Sender) Push(conn *protocol.Conn, id feed.ID, held feed.Head) error {
 	batch, ok, err := s.batch(id, held)
 	if err != nil || !ok {
 		return err
+	}
+	if s.Reserve != nil {
+		release, err := s.Reserve(pushMemory(batch))
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	start := s.Now()
 	s.Notes.Pushed(s.Peer, s.Session, id, batch.Entries)

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	bulkTable  = 256 << 10 // bytes of a table of the first level; those written are of the last, 32 times as large
-	bulkBuffer = 1 << 20   // bytes of rows handed to Badger at a time
+	bulkTable  = 256 << 10      // bytes of a table of the first level
+	lastTable  = 32 * bulkTable // of the last, which is written
+	bulkBuffer = 1 << 20        // bytes of rows handed to Badger at a time
 )
 
 // bulk fills a fresh folder with rows that come sorted, family by family: twice as fast as transactions, and

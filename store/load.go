@@ -17,6 +17,15 @@ import (
 // indexes, and those once more until they are sorted.
 const LoadOverhead = 400
 
+// LoadMemory is how many bytes a Load takes at most, besides those of the store: of each family that is sorted the rows
+// held and as much again about them, of each that is being written a table twice and what is gathered for it.
+const LoadMemory = sortedFamilies*2*sortBytes + openFamilies*(2*lastTable+bulkBuffer+bulkBuffer/4)
+
+const (
+	sortedFamilies = 4 // keys, names, hashes, orphans
+	openFamilies   = 4 // those that come in order, and one that is merged
+)
+
 var (
 	// ErrHeld is returned by Load when all that is offered is held already.
 	ErrHeld = errors.New("nothing in it is new here")
