@@ -414,7 +414,7 @@ func TestSilentDaemon(t *testing.T) {
 	c.patience, c.slow = 20*time.Millisecond, 20*time.Millisecond
 	for name, ask := range map[string]func(context.Context) error{
 		"status": func(ctx context.Context) error { _, err := c.Status(ctx); return err },
-		"now":    func(ctx context.Context) error { _, err := c.SyncNow(ctx, ""); return err },
+		"now":    func(ctx context.Context) error { _, err := c.SyncNow(ctx, "", nil); return err },
 		"remove": func(ctx context.Context) error { _, err := c.RemoveLocation(ctx, "x"); return err },
 		"add":    func(ctx context.Context) error { _, err := c.AddLocation(ctx, node.AddRequest{}, nil); return err },
 		"find": func(ctx context.Context) error {

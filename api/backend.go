@@ -68,8 +68,10 @@ type Backend interface {
 	Pause(ctx context.Context, device string, d time.Duration) (node.PauseView, error)
 	// Resume ends what Pause began; with an empty device everything that is paused.
 	Resume(ctx context.Context, device string) (node.PauseView, error)
-	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried.
-	SyncNow(ctx context.Context, device string) (node.NowView, error)
+	// SyncNow dials and compares heads at once, with one device or all, and returns when each was tried and what was
+	// lacking then has come, as far as it can be had; progress is called now and then from one goroutine. If ctx
+	// ends first, the transfers go on.
+	SyncNow(ctx context.Context, device string, progress func(node.Progress)) (node.NowView, error)
 
 	// SyncPlan says what would be done about what is lacking of one device or all; nothing is done.
 	SyncPlan(ctx context.Context, device string) (node.PlanView, error)

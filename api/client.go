@@ -334,9 +334,9 @@ func (c *Client) Resume(ctx context.Context, device string) (v node.PauseView, e
 	return v, err
 }
 
-// SyncNow is Backend.SyncNow; the device is whatever ResolveDevice takes.
-func (c *Client) SyncNow(ctx context.Context, device string) (v node.NowView, err error) {
-	err = c.within(ctx, c.slow, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, &v)
+// SyncNow is Backend.SyncNow; the device is whatever ResolveDevice takes. progress may be nil.
+func (c *Client) SyncNow(ctx context.Context, device string, progress func(node.Progress)) (v node.NowView, err error) {
+	err = c.stream(ctx, http.MethodPost, "/v1/sync/now", nil, ref{Device: device}, told(progress), &v)
 	return v, err
 }
 

@@ -364,11 +364,7 @@ func (s Server) syncNow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := unhurried(w); err != nil {
-		return err
-	}
-	v, err := s.Backend.SyncNow(r.Context(), id)
-	return answer(w, SchemaSyncNow, v, err)
+	return progress(w, SchemaSyncNow, func(fn func(node.Progress)) (any, error) { return s.Backend.SyncNow(r.Context(), id, fn) })
 }
 
 // models are the names that record.Record.Model returns.

@@ -13,7 +13,7 @@ type Snapshots interface {
 	ExportSnapshot(ctx context.Context, path string) (node.SnapshotView, error)
 	// ImportSnapshot takes in from a file what this device lacks; progress is called now and then from one
 	// goroutine. If ctx ends first nothing was taken, or all.
-	ImportSnapshot(ctx context.Context, path string, progress func(node.SnapshotProgress)) (node.SnapshotView, error)
+	ImportSnapshot(ctx context.Context, path string, progress func(node.Progress)) (node.SnapshotView, error)
 }
 
 // file is what a snapshot goes to or comes from.
@@ -38,7 +38,7 @@ func (s Server) snapshotRoutes() map[string]handler {
 			if err := readBody(r, &req); err != nil {
 				return err
 			}
-			return progress(w, SchemaSnapshot, func(fn func(node.SnapshotProgress)) (any, error) {
+			return progress(w, SchemaSnapshot, func(fn func(node.Progress)) (any, error) {
 				return s.Backend.ImportSnapshot(r.Context(), req.Path, fn)
 			})
 		},
@@ -52,7 +52,7 @@ func (c *Client) ExportSnapshot(ctx context.Context, path string) (v node.Snapsh
 }
 
 // ImportSnapshot is Snapshots.ImportSnapshot; progress may be nil.
-func (c *Client) ImportSnapshot(ctx context.Context, path string, progress func(node.SnapshotProgress)) (v node.SnapshotView, err error) {
+func (c *Client) ImportSnapshot(ctx context.Context, path string, progress func(node.Progress)) (v node.SnapshotView, err error) {
 	err = c.stream(ctx, http.MethodPost, "/v1/snapshot/import", nil, file{path}, told(progress), &v)
 	return v, err
 }

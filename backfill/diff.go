@@ -23,6 +23,7 @@ func (u *pulling) diff() error {
 	if err := w.find(); err != nil {
 		return err
 	}
+	u.Notes.Compared(u.Pull, len(w.lack), len(w.spare), w.differ)
 	if len(w.lack)+len(w.spare) <= w.limit() { // small enough for one transaction: never unsettled
 		var entries []feed.Entry
 		if len(w.lack) > 0 {
@@ -61,6 +62,8 @@ type walk struct {
 	mine  *store.View
 	lack  []feed.Ref // the donor's entries that are not here
 	spare []feed.Ref // the entries here that are not the donor's
+
+	differ int // leaves
 }
 
 // node is a place in the donor's tree with the hash its parent, or the head, gives it.
@@ -192,6 +195,7 @@ func (w *walk) leaves(nodes []node) error {
 			differ = append(differ, n)
 		}
 	}
+	w.differ = len(differ)
 	for len(differ) > 0 {
 		part := differ[:min(len(differ), leavesPerRequest)]
 		differ = differ[len(part):]

@@ -142,6 +142,8 @@ type notes struct {
 	absorbed int
 	result   store.Result
 	ended    []error
+	compared [][3]int // entries lacking, spare ones, leaves that differed
+	serving  []uint64 // entries that were asked for, at most
 	served   map[string]int
 	onServed func(request string)
 	onPage   func() // a page has come and is not applied yet
@@ -158,6 +160,9 @@ func (n *notes) Chosen(p Pull) {
 	}
 	n.open = true
 	n.chosen = append(n.chosen, p.Route)
+}
+func (n *notes) Compared(_ Pull, lack, spare, leaves int) {
+	n.compared = append(n.compared, [3]int{lack, spare, leaves})
 }
 func (n *notes) Received(_ Pull, entries, _ int, _ time.Duration) {
 	n.received += entries
@@ -190,6 +195,10 @@ func (n *notes) balanced() {
 	if n.received != n.applied+n.dropped+n.absorbed {
 		n.tb.Errorf("received %d, applied %d, absorbed %d, dropped %d", n.received, n.applied, n.absorbed, n.dropped)
 	}
+}
+
+func (n *notes) Serving(_ protocol.SessionID, _ record.DeviceID, entries uint64) {
+	n.serving = append(n.serving, entries)
 }
 
 func (n *notes) Served(_ protocol.SessionID, _ record.DeviceID, _ feed.ID, request string, _, _ int) {

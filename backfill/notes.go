@@ -26,6 +26,7 @@ type Pull struct {
 type PullNotes interface {
 	Asked(p Pull, request string)                                        // a request left: open, delta, nodes, leaves or fetch
 	Chosen(p Pull)                                                       // the road was decided
+	Compared(p Pull, lack, spare, leaves int)                            // the trees were: entries lacking, entries that only this device holds, leaves that differed
 	Received(p Pull, entries int, bytes int, d time.Duration)            // a page came in, d after it was asked for or after the page before it
 	Committing(tx kv.Tx, p Pull, settling bool, res *store.Result) error // last in the transaction of a change
 	Applied(p Pull, res store.Result, d time.Duration)                   // that transaction was committed
@@ -36,5 +37,6 @@ type PullNotes interface {
 
 // ServeNotes is told what is served.
 type ServeNotes interface {
+	Serving(session protocol.SessionID, to record.DeviceID, entries uint64) // entries, at most so many, were asked for
 	Served(session protocol.SessionID, to record.DeviceID, id feed.ID, request string, entries int, bytes int)
 }

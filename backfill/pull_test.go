@@ -263,6 +263,9 @@ func TestTooBigForOneTransaction(t *testing.T) {
 	if n.chosen[0].Road != feed.RoadDiff {
 		t.Errorf("chosen %v", n.chosen)
 	}
+	if c := n.compared; len(c) != 1 || c[0] != [3]int{200, 252, 29} || n.received != 200 { // 250 of them are tombstones
+		t.Errorf("compared %v; received %d", c, n.received)
+	}
 }
 
 // A register moved from one seq to another by a diff that must be split is never away in between: nobody

@@ -68,6 +68,8 @@ func (v *serving) answer(m protocol.Message) error {
 	}
 	switch m := m.(type) {
 	case *protocol.Delta:
+		head := v.view.State.Settled
+		v.Notes.Serving(v.session, v.conn.Device(), min(head.Seq-min(head.Seq, m.After), head.Count))
 		p := v.pager("delta")
 		if err := v.view.After(m.After, p.add); err != nil {
 			return err
@@ -78,6 +80,7 @@ func (v *serving) answer(m protocol.Message) error {
 	case *protocol.Leaves:
 		return v.leavesReply(m)
 	case *protocol.Fetch:
+		v.Notes.Serving(v.session, v.conn.Device(), uint64(len(m.Seqs)))
 		p := v.pager("fetch")
 		for _, seq := range m.Seqs {
 			if err := v.view.At(seq, p.add); err != nil {

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,8 +25,9 @@ func TestPagesComeAhead(t *testing.T) {
 
 	var served atomic.Int64
 	told := make(chan struct{}, 2*pages)
+	given := newNotes(t)
 	serve := func(c *protocol.Conn, _ *protocoltest.Stream) {
-		n := newNotes(t)
+		n := given
 		n.onServed = func(request string) {
 			if request == "delta" {
 				served.Add(1)
@@ -50,6 +52,9 @@ func TestPagesComeAhead(t *testing.T) {
 	refused, err := p.pullWith(t, donor, p.puller(n), serve, id)
 	must(t, refused, err)
 	p.same(t, donor, id)
+	if !slices.Equal(given.serving, []uint64{uint64(pages * limit)}) {
+		t.Errorf("the donor was told of %v entries", given.serving)
+	}
 	if came != pages || most > ahead {
 		t.Errorf("%d pages came, at most %d ahead; want %d, and no more than %d", came, most, pages, ahead)
 	}

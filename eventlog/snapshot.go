@@ -2,17 +2,22 @@ package eventlog
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/dustin/go-humanize"
 )
 
-// SnapshotProgress: a snapshot that is being fetched has come to its next phase.
-type SnapshotProgress struct {
-	Phase      string `json:"phase"` // loading, indexing or applying
-	Records    int64  `json:"records"`
-	Total      int64  `json:"total"`
-	Bytes      int64  `json:"bytes"`
-	TotalBytes int64  `json:"total_bytes"`
+// TransferProgress: a transfer of many entries, or one that takes long, has come so far.
+type TransferProgress struct {
+	Direction        string `json:"direction"` // in or out
+	Strategy         string `json:"strategy"`  // pages, bulk or snapshot
+	Phase            string `json:"phase"`     // preparing, comparing, loading, installing, applying or done
+	Records          int64  `json:"records"`
+	Total            int64  `json:"total"` // at most; 0: unknown
+	Bytes            int64  `json:"bytes"`
+	TotalBytes       int64  `json:"total_bytes"`        // 0: unknown
+	RecordsPerSecond int64  `json:"records_per_second"` // lately; of the whole transfer when it is done
+	ETAMS            int64  `json:"eta_ms"`             // 0: unknown, or all has come
 }
 
 // SnapshotExportStarted: the library is being written to a file.
@@ -40,14 +45,21 @@ type SnapshotImportFailed struct {
 	Message    string `json:"message"`
 }
 
-func (SnapshotProgress) Type() Type        { return "snapshot_progress" }
+func (TransferProgress) Type() Type        { return "transfer_progress" }
 func (SnapshotExportStarted) Type() Type   { return "snapshot_export_started" }
 func (SnapshotExportCompleted) Type() Type { return "snapshot_export_completed" }
 func (SnapshotImportCompleted) Type() Type { return "snapshot_import_completed" }
 func (SnapshotImportFailed) Type() Type    { return "snapshot_import_failed" }
 
-func (d SnapshotProgress) Summary() string {
-	return fmt.Sprintf("%s: %s of %s records", d.Phase, humanize.Comma(d.Records), humanize.Comma(d.Total))
+func (d TransferProgress) Summary() string {
+	s := fmt.Sprintf("%s by %s, %s: %s of %s records", d.Direction, d.Strategy, d.Phase, humanize.Comma(d.Records), humanize.Comma(d.Total))
+	if d.RecordsPerSecond > 0 {
+		s += fmt.Sprintf(", %s/s", humanize.Comma(d.RecordsPerSecond))
+	}
+	if d.ETAMS > 0 {
+		s += fmt.Sprintf(", %v left", milliseconds(d.ETAMS).Round(time.Second))
+	}
+	return s
 }
 
 func (d SnapshotExportStarted) Summary() string { return "to " + d.File }

@@ -65,7 +65,7 @@ var declared = []Type{
 	declare[BatchBroadcast](DataFlow, Debug, 0),
 	declare[BroadcastAcked](DataFlow, Debug, 0),
 	declare[StrategySelected](DataFlow, Debug, 0),
-	declare[SnapshotProgress](DataFlow, Debug, 0),
+	declare[TransferProgress](DataFlow, Debug, 0),
 	declare[SnapshotExportStarted](DataFlow, Info, 0),
 	declare[SnapshotExportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportCompleted](DataFlow, Info, 0),

@@ -51,7 +51,7 @@ var (
 	sessionTime       = declare("sync_session_duration_seconds", "Length of sessions.", "kind")
 	pagesTotal        = declare("sync_backfill_pages_total", "Pages fetched.")
 	chunksTotal       = declare("sync_snapshot_chunks_total", "Chunks of snapshots: from a peer, or kept from a transfer that broke off.", "source")
-	progressRatio     = declare("sync_backfill_progress_ratio", "Progress of the current backfill from the device.", "device")
+	progressRatio     = declare("sync_backfill_progress_ratio", "Progress of the current backfill from the device; after it 1 if it completed, else 0.", "device")
 	retryDepth        = declare("sync_retry_queue_depth", "Things waiting for a retry.")
 	retriesTotal      = declare("sync_retries_total", "Retries.", "result")
 	strategiesTotal   = declare("sync_strategy_selected_total", "Ways chosen to come into step.", "strategy")

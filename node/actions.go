@@ -277,28 +277,34 @@ func (n *Node) joinState(d record.DeviceID) (JoinProgress, bool) {
 		return JoinProgress{}, false
 	}
 	out := JoinProgress{Stage: "syncing", Device: n.nameOf(d), Address: p.address, RTT: metrics.Seconds(p.rtt)}
-	at := map[feed.ID]uint64{}
+	held := map[feed.ID]feed.State{}
 	for _, st := range states {
-		switch {
-		case st.Settled != nil:
-			at[st.Feed] = st.Settled.Seq
-		case st.Cursor != nil:
-			at[st.Feed] = st.Cursor.Seq
-		}
+		held[st.Feed] = st
 	}
+	now, here := time.Now(), true
+	out.Progress, _ = n.transferring(now)
+	out.Done, out.Total = 0, 0 // of all that it has, and not only of what is on its way
 	for id, info := range p.heads {
-		if id.Device == n.self || info.Settled == nil || !n.follow[id] || n.declines(id, time.Now()) {
+		if id.Device == n.self || info.Settled == nil || !n.follow[id] || n.declines(id, now) {
 			continue
 		}
-		out.Total += info.Settled.Seq
-		out.Done += min(at[id], info.Settled.Seq)
+		left := lackingOf(held[id], *info.Settled)
+		out.Total += info.Settled.Count
+		out.Done += info.Settled.Count - left
+		here = here && held[id].Settled != nil && held[id].Settled.Compare(*info.Settled) >= 0
 	}
+	for _, pull := range n.pulls {
+		if pull.snapshot != nil { // all of it shows at once in the end
+			out.Done = min(out.Done+pull.progress.records, out.Total)
+		}
+	}
+	out.ETASeconds = metrics.Left(out.Total-out.Done, out.Rate).Seconds()
 	for _, o := range n.set.Members() {
 		if o != n.self && o != d {
 			out.Met = append(out.Met, n.nameOf(o))
 		}
 	}
-	if p.told && p.link.state == LinkConnected && out.Done >= out.Total {
+	if p.told && p.link.state == LinkConnected && here {
 		out.Stage = "in_step"
 	}
 	return out, true
@@ -386,35 +392,35 @@ func (n *Node) pauseView() PauseView {
 	return v
 }
 
-// nowTimeout bounds how long a person waits for a round of sync.
+// nowTimeout bounds how long a person waits for the devices to answer.
 const nowTimeout = dialTimeout + 5*time.Second
 
-// SyncNow dials and compares heads at once, and returns when each device was tried. What metered locations lack
-// is fetched.
-func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
+// SyncNow dials and compares heads at once, and returns when each device was tried and what was lacking then is
+// here, as far as it can be had. What metered locations lack is fetched too. If ctx ends first it goes on.
+func (n *Node) SyncNow(ctx context.Context, device string, progress func(Progress)) (NowView, error) {
 	target, err := n.target(device)
 	if err != nil {
 		return NowView{}, err
 	}
-	asked := time.Now()
-	n.mu.Lock()
-	for _, p := range n.peers {
-		if target == nil || p.id == *target {
-			p.link.kick()
-			n.dialSoon()
-			for k := range n.retries {
-				if k.donor == p.id {
-					delete(n.retries, k)
-				}
-			}
-		}
+	n.dialNow(ctx, target, time.Now())
+	if err := n.observeHeads(); err != nil { // what was told just now is not looked at yet
+		return NowView{}, err
 	}
+	n.mu.Lock()
 	n.askFor(func(id feed.ID) bool { return target == nil || id.Device == *target })
+	goal := n.reachable(target, time.Now())
 	n.mu.Unlock()
 	n.wake()
-	ctx, cancel := context.WithTimeout(ctx, nowTimeout)
-	defer cancel()
-	for !n.tried(target, asked) && wait(ctx, progressTick) {
+	for n.awaited(goal, time.Now()) {
+		if !wait(ctx, progressTick) {
+			return NowView{}, ctx.Err()
+		}
+		n.mu.Lock()
+		p, any := n.transferring(time.Now())
+		n.mu.Unlock()
+		if any {
+			progress(p)
+		}
 	}
 	devices, err := n.Devices(ctx)
 	if err != nil {
@@ -429,14 +435,32 @@ func (n *Node) SyncNow(ctx context.Context, device string) (NowView, error) {
 	return v, nil
 }
 
-// tried reports whether each device has answered, and is in step as far as it can be, or was dialed in
-// vain since t.
+// dialNow dials devices that are not connected, and returns when each has told its heads or was dialed in vain.
+func (n *Node) dialNow(ctx context.Context, target *record.DeviceID, now time.Time) {
+	n.mu.Lock()
+	for _, p := range n.peers {
+		if target == nil || p.id == *target {
+			p.link.kick()
+			n.dialSoon()
+			for k := range n.retries {
+				if k.donor == p.id {
+					delete(n.retries, k)
+				}
+			}
+		}
+	}
+	n.mu.Unlock()
+	n.wake()
+	ctx, cancel := context.WithTimeout(ctx, nowTimeout)
+	defer cancel()
+	for !n.tried(target, now) && wait(ctx, progressTick) {
+	}
+}
+
+// tried reports whether each device has told its heads, or was dialed in vain since t.
 func (n *Node) tried(target *record.DeviceID, t time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.pulls) > 0 || n.pauseReason(time.Now()) == "" && n.fetching() {
-		return false
-	}
 	for _, p := range n.peers {
 		if target != nil && p.id != *target || n.set.Role(p.id) == 0 {
 			continue
@@ -450,6 +474,43 @@ func (n *Node) tried(target *record.DeviceID, t time.Time) bool {
 		return false
 	}
 	return true
+}
+
+// reachable returns the heads of what is lacking here and wanted that a device, or one of all, can serve; n.mu is
+// held.
+func (n *Node) reachable(target *record.DeviceID, now time.Time) []feed.Head {
+	var out []feed.Head
+	for _, st := range n.lacking(now) {
+		for d := range n.peers {
+			if (target == nil || d == *target) && n.canServe(d, st) {
+				out = append(out, *n.peers[d].heads[st.Feed].Settled)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// awaited reports whether one of some heads is still to come: somebody has it who did not fail since the retries were
+// begun anew.
+func (n *Node) awaited(heads []feed.Head, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pauseReason(now) != "" {
+		return false
+	}
+	for _, h := range heads {
+		st, _ := n.store.State(h.Feed)
+		if !n.follow[h.Feed] || st.Settled != nil && st.Settled.Compare(h) >= 0 || n.declines(h.Feed, now) {
+			continue
+		}
+		for d := range n.peers {
+			if n.canServe(d, st) && n.retries[retryKey{d, h.Feed}].failures == 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Refused notes that a request of a person or a program was answered with a problem.

@@ -42,7 +42,7 @@ func (n *Node) announceBulk(id record.LocationID, now time.Time) error {
 		}
 		return nil
 	})
-	if err != nil || m.Entries <= n.cfg.Bulk {
+	if err != nil || m.Entries <= n.cfg.Thresholds.Bulk {
 		return err
 	}
 	told := 0

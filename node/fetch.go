@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 
 	"peerdex/statebatch"
@@ -82,16 +83,44 @@ const (
 	StrategySnapshot = "snapshot"
 )
 
+// Thresholds say by how much that is lacking a strategy is chosen.
+type Thresholds struct {
+	Push     uint64 `json:"push"`     // seqs that an owner pushes at most in one batch; 0 means 100, or Bulk if that is less; the most is 1,000
+	Bulk     uint64 `json:"bulk"`     // entries above which it is much at once: announced, and for a metered location waiting; 0 means 10,000
+	Snapshot uint64 `json:"snapshot"` // entries above which a snapshot is fetched where nothing is held; 0 means Bulk
+}
+
 // defaultBulk is how many entries are much at once.
 const defaultBulk = 10_000
 
+func (t Thresholds) withDefaults() Thresholds {
+	t.Bulk = cmp.Or(t.Bulk, defaultBulk)
+	t.Push, t.Snapshot = cmp.Or(t.Push, min(statebatch.DefaultNear, t.Bulk)), cmp.Or(t.Snapshot, t.Bulk)
+	return t
+}
+
+// Check returns a *Problem if no choice can be made by t.
+func (t Thresholds) Check() error {
+	t = t.withDefaults()
+	p := &Problem{Code: CodeUsage, Message: "thresholds do not fit together", Try: "peer start --push 100 --bulk 10000"}
+	switch {
+	case t.Push > statebatch.Limit:
+		p.Cause = fmt.Sprintf("one push takes at most %d changes, not %d", statebatch.Limit, t.Push)
+	case t.Push > t.Bulk:
+		p.Cause = fmt.Sprintf("what is pushed without a word (%d) cannot be more than what is much at once (%d)", t.Push, t.Bulk)
+	default:
+		return nil
+	}
+	return p
+}
+
 // strategy names the way in which lacks entries come: pushed says that the owner is expected to push them.
-func strategy(lacks, bulk uint64, pushed bool) (name, why string) {
+func strategy(lacks uint64, t Thresholds, pushed bool) (name, why string) {
 	switch {
 	case pushed:
-		return StrategyPush, fmt.Sprintf("its owner is connected, and pushes up to %d", statebatch.MostNear)
-	case lacks <= bulk:
-		return StrategyPages, fmt.Sprintf("at most %d", bulk)
+		return StrategyPush, fmt.Sprintf("its owner is connected, and pushes up to %d", t.Push)
+	case lacks <= t.Bulk:
+		return StrategyPages, fmt.Sprintf("at most %d", t.Bulk)
 	}
-	return StrategyBulk, fmt.Sprintf("more than %d", bulk)
+	return StrategyBulk, fmt.Sprintf("more than %d", t.Bulk)
 }

@@ -48,7 +48,7 @@ func TestStrategy(t *testing.T) {
 		{1, true, StrategyPush}, {1, false, StrategyPages}, {100, true, StrategyPush}, {5_000, false, StrategyPages},
 		{10_000, false, StrategyPages}, {10_001, false, StrategyBulk}, {200_000, false, StrategyBulk},
 	} {
-		if got, why := strategy(c.lacks, defaultBulk, c.pushed); got != c.want || why == "" {
+		if got, why := strategy(c.lacks, Thresholds{}.withDefaults(), c.pushed); got != c.want || why == "" {
 			t.Errorf("%d, pushed %v: %s (%s), want %s", c.lacks, c.pushed, got, why, c.want)
 		}
 	}
@@ -93,6 +93,8 @@ func TestHeldSeq(t *testing.T) {
 		{feed.State{Cursor: &feed.Cursor{Seq: 5}, Count: 5}, 5, true},
 		{feed.State{Count: 1}, 0, true},
 		{feed.State{Floor: settled}, 0, true},
+		{feed.State{Floor: settled, Count: 5}, 7, true},
+		{feed.State{Floor: settled, Count: 5, Cursor: &feed.Cursor{Seq: 8}}, 8, true},
 	} {
 		if got := heldSeq(c.st); got != c.seq || holdsAny(c.st) != c.any {
 			t.Errorf("%+v: %d, %v", c.st, got, holdsAny(c.st))

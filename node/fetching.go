@@ -66,10 +66,8 @@ func (m *meter) look(now time.Time, at uint64) (recent uint64) {
 // decideOn says what to do about the entries that a feed of another device lacks; n.mu is held.
 func (n *Node) decideOn(st feed.State, now time.Time) (decision, why string, lacks uint64) {
 	at := heldSeq(st)
-	if st.Best.Seq > at {
-		lacks = min(st.Best.Seq-at, st.Best.Count)
-	}
-	c := fetchCase{policy: n.fetchOf(st.Feed), settled: st.InStep(), lacks: lacks, bulk: n.cfg.Bulk}
+	lacks = lackingOf(st, st.Best)
+	c := fetchCase{policy: n.fetchOf(st.Feed), settled: st.InStep(), lacks: lacks, bulk: n.cfg.Thresholds.Bulk}
 	if c.policy == FetchMetered {
 		m := n.meters[st.Feed]
 		c.recent = m.look(now, at)
@@ -83,15 +81,23 @@ func (n *Node) decideOn(st feed.State, now time.Time) (decision, why string, lac
 	return decision, why, lacks
 }
 
-// heldSeq is how far the entries held of a feed are known to reach.
+// heldSeq is how far the entries held of a feed are known to reach: what was settled last is still here in the
+// middle of a tree diff, but for what differs.
 func heldSeq(st feed.State) uint64 {
 	switch {
 	case st.Settled != nil:
 		return st.Settled.Seq
 	case st.Cursor != nil:
-		return st.Cursor.Seq
+		return max(st.Cursor.Seq, st.Floor.Seq)
+	case st.Count > 0:
+		return st.Floor.Seq
 	}
 	return 0
+}
+
+// lackingOf is how many entries a feed lacks of a head, at most.
+func lackingOf(st feed.State, h feed.Head) uint64 {
+	return min(h.Seq-min(h.Seq, heldSeq(st)), h.Count)
 }
 
 // room returns how many bytes may be written before the disk counts as almost full; zero if that is not known.
@@ -150,21 +156,6 @@ func (n *Node) askFor(from func(feed.ID) bool) {
 		m.asked = max(m.asked, st.Best.Seq)
 		n.meters[id] = m
 	}
-}
-
-// fetching reports whether something that was asked for can be had and is not here yet; n.mu is held.
-func (n *Node) fetching() bool {
-	for _, st := range n.lacking(time.Now()) {
-		if n.fetchOf(st.Feed) != FetchMetered {
-			continue
-		}
-		for d := range n.peers {
-			if n.canServe(d, st) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // SetFetch changes whether the entries of another device's location are kept here. What is kept of one that

@@ -149,7 +149,7 @@ func TestBulkIndex(t *testing.T) {
 	folder := t.TempDir()
 	touch(t, folder, "one")
 	bulky := func(name string) *running {
-		return startAs(t, Config{Home: filepath.Join(t.TempDir(), name), Name: name, Bulk: 50})
+		return startAs(t, Config{Home: filepath.Join(t.TempDir(), name), Name: name, Thresholds: Thresholds{Bulk: 50}})
 	}
 	a, b, c := bulky("a"), bulky("b"), bulky("c")
 	loc := a.index(folder)
@@ -212,7 +212,7 @@ func TestBulkIndex(t *testing.T) {
 	if p, err := c.SyncPlan(t.Context(), idText(b.self)); err != nil || len(p.Feeds) != 0 {
 		t.Errorf("plan of the lazy one for B's feeds: %+v, %v", p, err)
 	}
-	if _, err := b.SyncNow(t.Context(), ""); err != nil {
+	if _, err := b.SyncNow(t.Context(), "", func(Progress) {}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(b.names(a.self, wide)); n != 121 {

@@ -37,7 +37,7 @@ func TestGraceLeft(t *testing.T) {
 		"cut off at the very first":   {feed.State{Best: at(6, 0), Count: 3}, true, fresh, 0},
 		"let go, and its floor stays": {feed.State{Best: at(6, 0), Floor: at(5, 0)}, true, fresh, 0},
 	} {
-		if got := graceLeft(c.st, c.reached, c.lack, now); got != c.want {
+		if got := graceLeft(c.st, c.reached, c.lack, 100, now); got != c.want {
 			t.Errorf("%s: %v, want %v", what, got, c.want)
 		}
 	}

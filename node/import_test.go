@@ -99,7 +99,7 @@ func TestImportAllOrNothing(t *testing.T) {
 	refused := func(what, path, reason string, code Code) {
 		t.Helper()
 		phases = nil
-		_, err := c.ImportSnapshot(t.Context(), path, func(p SnapshotProgress) { phases = append(phases, p.Phase) })
+		_, err := c.ImportSnapshot(t.Context(), path, func(p Progress) { phases = append(phases, p.Phase) })
 		wantProblem(t, what, err, code)
 		await(t, what, func() bool { return c.failedImport(path) == reason })
 		if after := c.holding(); !maps.Equal(before, after) {
@@ -123,7 +123,7 @@ func TestImportAllOrNothing(t *testing.T) {
 	}
 
 	free.Store(1 << 40)
-	if v, err := c.ImportSnapshot(t.Context(), file, func(SnapshotProgress) {}); err != nil || v.Feeds != 2 {
+	if v, err := c.ImportSnapshot(t.Context(), file, func(Progress) {}); err != nil || v.Feeds != 2 {
 		t.Fatalf("imported %+v, %v", v, err)
 	}
 	if got := c.names(a.self, loc); !slices.Equal(got, []string{"two"}) {

@@ -126,7 +126,7 @@ func TestNoMemory(t *testing.T) {
 	if _, err := a.ExportSnapshot(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
-	_, err := b.ImportSnapshot(t.Context(), path, func(SnapshotProgress) {})
+	_, err := b.ImportSnapshot(t.Context(), path, func(Progress) {})
 	wantProblem(t, "import", err, CodeConflict)
 	_, err = b.ExportSnapshot(t.Context(), path+"2")
 	wantProblem(t, "export", err, CodeConflict)

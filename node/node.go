@@ -31,16 +31,16 @@ import (
 
 // Config tunes a Node. Home is required.
 type Config struct {
-	Home    string                // the device's data folder
-	Name    string                // of this device; empty: what it was called before, else the host name
-	Listen  []multiaddr.Multiaddr // nil: every interface, TCP and QUIC
-	Pubsub  bool                  // gossip heads on pubsub as hints; everything works without
-	MDNS    bool                  // announce this device on the local network and look for members there
-	Rescan  time.Duration         // between two full scans of a location; 0 means an hour
-	Bulk    uint64                // entries above which a change of a location is much at once: announced, and for a metered one waiting; 0 means 10,000
-	Version string                // of the program
-	Log     *slog.Logger          // nil discards
-	Now     func() time.Time      // nil: time.Now; the wall clock that other devices see: of stamps and of measurements
+	Home       string                // the device's data folder
+	Name       string                // of this device; empty: what it was called before, else the host name
+	Listen     []multiaddr.Multiaddr // nil: every interface, TCP and QUIC
+	Pubsub     bool                  // gossip heads on pubsub as hints; everything works without
+	MDNS       bool                  // announce this device on the local network and look for members there
+	Rescan     time.Duration         // between two full scans of a location; 0 means an hour
+	Thresholds Thresholds            // by how much that is lacking a strategy is chosen
+	Version    string                // of the program
+	Log        *slog.Logger          // nil discards
+	Now        func() time.Time      // nil: time.Now; the wall clock that other devices see: of stamps and of measurements
 
 	openStore func(dir string, cfg store.Config) (*store.Store, error) // nil: store.Open
 }
@@ -98,6 +98,7 @@ type Node struct {
 	phase    phase
 	paused   pause
 	pulls    map[record.DeviceID]*pulling // by donor
+	handing  map[handKey]*handing         // what others pull from here
 	retries  map[retryKey]retry
 	lacks    map[feed.ID]lack           // feeds that are behind
 	orphans  map[feed.ID]bool           // feeds that nobody alive can complete: they may settle below their floor
@@ -285,5 +286,6 @@ func (n *Node) serveBackfill(_ context.Context, c *protocol.Conn) error {
 		return err
 	}
 	defer release()
+	defer n.handed(handKey{c.Device(), StrategyPages})
 	return n.server.Serve(c)
 }

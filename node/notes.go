@@ -369,6 +369,7 @@ func reasonOf(c backfill.Candidate, now time.Time) string {
 
 // notePullEnded says what could not be had in a pull session.
 func (n *Node) notePullEnded(p *pulling, refused map[feed.ID]error, err error, retries int) {
+	n.notePullOver(p, err, time.Now())
 	n.events.FlushSession(eventlog.ID(p.id))
 	n.metrics.RetryQueued(retries)
 	if p.again {

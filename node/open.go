@@ -38,7 +38,10 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.openStore == nil {
 		cfg.openStore = store.Open
 	}
-	cfg.Bulk = cmp.Or(cfg.Bulk, defaultBulk)
+	if err := cfg.Thresholds.Check(); err != nil {
+		return nil, err
+	}
+	cfg.Thresholds = cfg.Thresholds.withDefaults()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -51,7 +54,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), answers: make(chan struct{}, answerAtOnce), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
-		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, retries: map[retryKey]retry{},
+		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, handing: map[handKey]*handing{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
 		fetch: map[feed.ID]Fetch{}, meters: map[feed.ID]meter{}, scans: map[record.LocationID]uint64{},
 		requests: map[record.DeviceID]*request{}, paired: map[record.DeviceID]string{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
@@ -228,7 +231,7 @@ func (n *Node) compose() {
 	n.fetcher = &snapshot.Fetcher{Dir: n.home.path("snapshot/in"), Came: n.noteChunks}
 	n.snapshots = &snapshot.Server{
 		Store: n.store, Dir: n.home.path("snapshot/out"), Author: n.author, Pick: n.holds, Admit: n.admit,
-		Served: n.snapshotServed, Now: time.Now, Reserve: n.reserver(protocol.UseSnapshot),
+		Served: n.snapshotServed, Progress: n.handsChunks, Now: time.Now, Reserve: n.reserver(protocol.UseSnapshot),
 	}
 	n.catalog = catalog.New(n.store)
 	n.indexer = catalog.NewIndexer(n.store, catalog.Config{

@@ -14,11 +14,14 @@ import (
 	"peerdex/record"
 )
 
-// PlanView says of each followed feed that is behind what would be done about it now. Nothing is done.
+// PlanView says of each followed feed that is behind what would be done about it now, or once sync as a whole is no
+// longer paused. Nothing is done.
 type PlanView struct {
 	Now    time.Time  `json:"now"`
 	Paused string     `json:"paused,omitempty"` // why nothing is fetched at present
 	Feeds  []FeedPlan `json:"feeds"`            // by device and location
+
+	Thresholds Thresholds `json:"thresholds"` // by which it is chosen
 }
 
 // FeedPlan is what would be done about one feed.
@@ -35,7 +38,7 @@ type FeedPlan struct {
 	Decision   string          `json:"decision"`           // fetch, on_demand, wait or refuse
 	Why        string          `json:"why"`                // of the decision: a word of a closed list
 	Strategy   string          `json:"strategy,omitempty"` // push, pages, bulk or snapshot; empty: nothing is fetched
-	Road       string          `json:"road,omitempty"`     // delta or diff, from Donor; empty for a snapshot
+	Road       string          `json:"road,omitempty"`     // delta or diff, from Donor; empty for a push and a snapshot
 	Reason     string          `json:"reason"`             // in words
 	Donor      string          `json:"donor,omitempty"`    // peer ID
 	DonorName  string          `json:"donor_name,omitempty"`
@@ -72,7 +75,7 @@ func (n *Node) SyncPlan(_ context.Context, device string) (PlanView, error) {
 		names[l.Feed()] = l
 	}
 	now := time.Now()
-	out := PlanView{Now: now, Feeds: []FeedPlan{}}
+	out := PlanView{Now: now, Feeds: []FeedPlan{}, Thresholds: n.cfg.Thresholds}
 	states := n.store.States()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -101,7 +104,7 @@ func (n *Node) planSnapshots(feeds []FeedPlan, states []feed.State, now time.Tim
 	for d := range n.peers {
 		p := &pulling{donor: d}
 		for _, f := range feeds {
-			if id := ids[f.Feed]; f.Decision == DecideFetch && f.Donor == idText(d) && !id.IsDevice() {
+			if id := ids[f.Feed]; f.Road != "" && f.Donor == idText(d) && !id.IsDevice() {
 				p.feeds = append(p.feeds, id)
 			}
 		}
@@ -127,7 +130,7 @@ func (n *Node) planFeed(st feed.State, order []backfill.Candidate, now time.Time
 	var donor *record.DeviceID
 	for _, c := range order {
 		v := CandidateView{
-			Device: idText(c.Device), Name: n.nameOf(c.Device), Serves: n.canServe(c.Device, st), Online: c.Online, Complete: c.Complete,
+			Device: idText(c.Device), Name: n.nameOf(c.Device), Serves: n.offers(c.Device, st, n.orphans[st.Feed]), Online: c.Online, Complete: c.Complete,
 			Latency: metrics.Seconds(c.Latency), ActiveSyncs: c.ActiveSyncs, Failed: c.Lately(now), Score: c.Score(now),
 		}
 		if at := n.peers[c.Device].heads[st.Feed].Settled; at != nil {
@@ -145,7 +148,7 @@ func (n *Node) planFeed(st feed.State, order []backfill.Candidate, now time.Time
 	case DecideOnDemand:
 		f.Reason = "it is lazy: whoever is settled is asked when you ask"
 	case DecideWait:
-		f.Reason = fmt.Sprintf("it is metered, and more than %d entries at once wait for `peer sync now`", n.cfg.Bulk)
+		f.Reason = fmt.Sprintf("it is metered, and more than %d entries at once wait for `peer sync now`", n.cfg.Thresholds.Bulk)
 	case DecideRefuse:
 		f.Reason = "the disk has no room for it"
 	case DecideFetch:
@@ -156,15 +159,20 @@ func (n *Node) planFeed(st feed.State, order []backfill.Candidate, now time.Time
 
 // planFetch says by which way and road a feed would come, and from whom; n.mu is held.
 func (n *Node) planFetch(f *FeedPlan, st feed.State, donor *record.DeviceID, now time.Time) {
-	owner := n.peers[st.Feed.Device]
-	pushed := owner != nil && owner.session != nil && !n.pausedFor(owner.id) && pushable(st)
-	var why string
-	f.Strategy, why = strategy(f.Lacks, n.cfg.Bulk, pushed)
 	if donor == nil {
-		f.Strategy, f.Reason = "", "nobody who is connected holds it"
+		f.Reason = "nobody who is connected holds it"
 		return
 	}
-	route := st.DecideRoute(*n.peers[*donor].heads[st.Feed].Settled, n.orphans[st.Feed])
+	var why string
+	if owner := n.peers[st.Feed.Device]; n.graceIf(owner != nil && owner.session != nil && !owner.paused.active(now), st, now) > 0 {
+		f.Strategy, why = strategy(f.Lacks, n.cfg.Thresholds, true)
+		f.Donor, f.DonorName = idText(st.Feed.Device), n.nameOf(st.Feed.Device)
+		f.Reason = fmt.Sprintf("%d lacking: %s", f.Lacks, why)
+		return
+	}
+	head := *n.peers[*donor].heads[st.Feed].Settled
+	route := st.DecideRoute(head, n.orphans[st.Feed])
+	f.Strategy, why = strategy(lackingOf(st, head), n.cfg.Thresholds, false)
 	f.Donor, f.DonorName, f.Road = idText(*donor), n.nameOf(*donor), route.Road.String()
 	f.Reason = fmt.Sprintf("%d lacking: %s; %s: %s", f.Lacks, why, f.Road, strings.ReplaceAll(route.Reason, "_", " "))
 }

@@ -24,6 +24,7 @@ type feedPull struct {
 	pages   int64
 	bytes   int64
 	removed int64
+	leaves  int64 // of a tree diff: those that differed
 }
 
 func kindOf(p backfill.Pull) string {
@@ -62,15 +63,20 @@ func (n pullNotes) Asked(p backfill.Pull, request string) {
 
 func (n pullNotes) Chosen(p backfill.Pull) {
 	kind := kindOf(p)
+	strategy, why, lacks := n.strategyOf(p)
 	var candidates []eventlog.Candidate
 	n.with(p, func(s *pulling, f *feedPull) {
 		*f = feedPull{feed: p.Feed, kind: kind, started: time.Now(), models: map[string]int64{}}
-		s.kind, candidates = kind, s.candidates
+		s.kind, s.strategy, candidates = kind, strategy, s.candidates
+		phase := PhaseLoading
+		if p.Route.Road == feed.RoadDiff {
+			phase = PhaseComparing
+		}
+		s.reach(p.Feed, lacks, phase, time.Now())
+		n.notePull(s, time.Now())
 	})
-	strategy, why := n.strategyOf(p)
 	n.metrics.StrategySelected(strategy)
 	n.metrics.SessionStarted(kind)
-	n.metrics.Progress(p.Donor.Short(), 0)
 	id := p.Feed.String()
 	var d eventlog.Detail
 	switch kind {
@@ -104,12 +110,22 @@ func (n pullNotes) Chosen(p backfill.Pull) {
 	}
 }
 
-// strategyOf names the way in which a pull brings what is lacking, and says why that, and by which road.
-func (n pullNotes) strategyOf(p backfill.Pull) (name, why string) {
+// strategyOf names the way in which a pull brings what is lacking, says why that, and by which road, and how much
+// it is at most.
+func (n pullNotes) strategyOf(p backfill.Pull) (name, why string, lacks uint64) {
 	st, _ := n.store.State(p.Feed)
-	lacks := min(p.Head.Seq-min(p.Head.Seq, max(heldSeq(st), st.Floor.Seq)), p.Head.Count)
-	name, why = strategy(lacks, n.cfg.Bulk, false)
-	return name, fmt.Sprintf("%s; %s: %s", why, p.Route.Road, p.Route.Reason)
+	lacks = lackingOf(st, p.Head)
+	name, why = strategy(lacks, n.cfg.Thresholds, false)
+	return name, fmt.Sprintf("%s; %s: %s", why, p.Route.Road, p.Route.Reason), lacks
+}
+
+// Compared knows better what is lacking than the heads did.
+func (n pullNotes) Compared(p backfill.Pull, lack, _, leaves int) {
+	n.with(p, func(s *pulling, f *feedPull) {
+		f.leaves = int64(leaves)
+		s.reach(p.Feed, uint64(lack), PhaseLoading, time.Now())
+		n.notePull(s, time.Now())
+	})
 }
 
 func (n pullNotes) Received(p backfill.Pull, entries, bytes int, d time.Duration) {
@@ -118,13 +134,31 @@ func (n pullNotes) Received(p backfill.Pull, entries, bytes int, d time.Duration
 	n.with(p, func(s *pulling, f *feedPull) {
 		f.pages++
 		f.bytes += int64(bytes)
-		s.records += uint64(entries)
-		s.bytes += uint64(bytes)
-		s.pages++
-		if s.total > 0 {
-			n.metrics.Progress(p.Donor.Short(), min(1, float64(s.records)/float64(s.total)))
-		}
+		s.come(entries, bytes, time.Now())
+		n.notePull(s, time.Now())
 	})
+}
+
+// notePull tells how far a pull is, where that is due; n.mu is held.
+func (n *Node) notePull(p *pulling, now time.Time) {
+	n.metrics.Progress(p.donor.Short(), p.progress.ratio())
+	if p.progress.due(n.cfg.Thresholds.Bulk, now) {
+		n.events.Add(p.progress.view(now).event("in", p.strategy), p.about()...)
+	}
+}
+
+// notePullOver tells of the end of a pull that was told of. Of one that failed nothing is left to tell but that.
+func (n *Node) notePullOver(p *pulling, err error, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.metrics.Progress(p.donor.Short(), 0)
+		return
+	}
+	n.metrics.Progress(p.donor.Short(), 1)
+	if !p.progress.told.IsZero() {
+		n.events.Add(p.progress.over(now).event("in", p.strategy), p.about()...)
+	}
 }
 
 func (n pullNotes) Committing(tx kv.Tx, p backfill.Pull, settling bool, res *store.Result) error {
@@ -156,7 +190,7 @@ func (n pullNotes) Committing(tx kv.Tx, p backfill.Pull, settling bool, res *sto
 	case "backfill":
 		d = eventlog.BackfillSessionCompleted{Feed: id, Records: f.records + fresh, PerModel: models, Pages: f.pages, Bytes: f.bytes}
 	case "reconcile":
-		d = eventlog.ReconcileSessionCompleted{Feed: id, Method: "tree_diff", FoundMissingIn: f.records + fresh, FoundMissingOut: f.removed + int64(res.Removed)}
+		d = eventlog.ReconcileSessionCompleted{Feed: id, Method: "tree_diff", Ranges: f.leaves, FoundMissingIn: f.records + fresh, FoundMissingOut: f.removed + int64(res.Removed)}
 	default:
 		d = eventlog.CatchUpSessionCompleted{Feed: id, Behind: int64(p.Lacks), Applied: f.records + fresh}
 	}
@@ -202,7 +236,6 @@ func (n pullNotes) Ended(p backfill.Pull, err error) {
 	}
 	n.metrics.SessionEnded(kind, result, time.Since(f.started))
 	if err == nil {
-		n.metrics.Progress(p.Donor.Short(), 1)
 		return
 	}
 	id, code := p.Feed.String(), reasonCode(err)
@@ -253,8 +286,16 @@ func (n *Node) noteStoreError(op string, err error) {
 	n.metrics.Error("database", "", err.Error(), time.Now())
 }
 
+// Serving notes that another device asked for entries.
+func (n pullNotes) Serving(session protocol.SessionID, to record.DeviceID, entries uint64) {
+	n.hands(handKey{to, StrategyPages}, session, func(p *progress, now time.Time) { p.expect(entries, now) })
+}
+
 func (n pullNotes) Served(session protocol.SessionID, to record.DeviceID, id feed.ID, request string, entries, bytes int) {
 	t := eventlog.Tally{Type: eventlog.BackfillRequestReceived{}.Type(), Peer: idText(to), Session: eventlog.ID(session), Reason: request}
+	if request == "delta" || request == "fetch" {
+		n.hands(handKey{to, StrategyPages}, session, func(p *progress, now time.Time) { p.pass(entries, bytes, now) })
+	}
 	if entries > 0 || request == "delta" || request == "fetch" {
 		t.Type = eventlog.BackfillResponseSent{}.Type()
 		t.Bytes = bytes

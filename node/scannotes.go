@@ -37,7 +37,7 @@ func (n scanNotes) ScanCompleted(id record.LocationID, c catalog.Counts, d time.
 		Location: id.String(), Added: int64(c.Added), Changed: int64(c.Changed), Removed: int64(c.Removed),
 		Unchanged: int64(c.Unchanged), Ignored: int64(c.Ignored), Errors: int64(c.Errors),
 	}, eventlog.Took(d))
-	if uint64(c.Added) <= n.cfg.Bulk {
+	if uint64(c.Added) <= n.cfg.Thresholds.Bulk {
 		return
 	}
 	if err := n.announceBulk(id, n.cfg.Now()); err != nil {

@@ -83,7 +83,7 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
 	}
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
-		Store: n.store, Peer: s.peer, Session: s.id, Notes: pushNotes{n}, Now: time.Now, Reserve: n.reserver(protocol.UseServe),
+		Store: n.store, Peer: s.peer, Session: s.id, Near: n.cfg.Thresholds.Push, Notes: pushNotes{n}, Now: time.Now, Reserve: n.reserver(protocol.UseServe),
 		Open: func(ctx context.Context) (*protocol.Conn, error) {
 			conn, err := protocol.Dial(ctx, n.host, s.peer, protocol.StateBatchProtocol, n.ackConfig(s.peer))
 			if err == nil {

@@ -34,23 +34,22 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 			held += st.Count
 		}
 	}
-	lacks := n.lag(fresh, p.donor)
-	yes, why := snapshot.Decide(held, lacks, n.cfg.Bulk, n.peers[p.donor].snapshots, now)
+	lacks := uint64(0)
+	for _, l := range n.lacksOf(fresh, p.donor) {
+		lacks += l
+	}
+	yes, why := snapshot.Decide(held, lacks, n.cfg.Thresholds.Snapshot, n.peers[p.donor].snapshots, now)
 	switch {
 	case !yes:
 	case len(shared) > 0:
-		p.feeds, p.total = shared, n.lag(shared, p.donor)
+		p.feeds = shared
 	default:
-		p.feeds, p.total = fresh, lacks
-		p.snapshot = &snapshotPull{why: why}
+		p.feeds, p.snapshot = fresh, &snapshotPull{why: why}
 	}
 }
 
-// snapshotPull is a snapshot on its way. Node.mu guards it.
-type snapshotPull struct {
-	why string
-	now snapshot.Progress
-}
+// snapshotPull is a snapshot on its way.
+type snapshotPull struct{ why string }
 
 // takeSnapshot carries out one session that fetches a snapshot. It blocks.
 func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
@@ -128,6 +127,7 @@ func (n *Node) serveSnapshot(ctx context.Context, c *protocol.Conn) error {
 		return err
 	}
 	defer release()
+	defer n.handed(handKey{c.Device(), StrategySnapshot})
 	return n.snapshots.Serve(ctx, c)
 }
 

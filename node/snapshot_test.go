@@ -13,7 +13,6 @@ import (
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
-	"peerdex/snapshot"
 	"peerdex/store"
 )
 
@@ -106,17 +105,8 @@ func TestJoinBySnapshot(t *testing.T) {
 	if done != 1 {
 		t.Errorf("told %d times that the feed is here", done)
 	}
-	await(t, "the phases", func() bool {
-		var phases []string
-		for _, e := range b.logged(eventlog.SnapshotProgress{}.Type()) {
-			var d eventlog.SnapshotProgress
-			if err := json.Unmarshal(e.Details, &d); err != nil {
-				t.Fatal(err)
-			}
-			phases = append(phases, d.Phase)
-		}
-		return slices.Equal(phases, []string{string(snapshot.Loading), string(snapshot.Indexing), string(snapshot.Applying)})
-	})
+	b.tellsOf(a, "in", StrategySnapshot, files, PhasePreparing, PhaseLoading, PhaseInstalling, PhaseApplying, PhaseDone)
+	a.tellsOf(b, "out", StrategySnapshot, files, PhaseLoading, PhaseDone)
 	if st, _ := b.store.State(locationFeed(b.self, mine)); st.Settled == nil || st.Count != 1 {
 		t.Errorf("the own location is %+v", st)
 	}
@@ -130,10 +120,10 @@ func TestJoinBySnapshot(t *testing.T) {
 	}
 	b.awaitEvent(&eventlog.SnapshotExportStarted{})
 	b.awaitEvent(&eventlog.SnapshotExportCompleted{})
-	var told []SnapshotProgress
-	in, err := c.ImportSnapshot(t.Context(), file, func(p SnapshotProgress) { told = append(told, p) })
-	if err != nil || in.Records < files || len(told) == 0 {
-		t.Fatalf("imported %+v, %v", in, err)
+	var told []Progress
+	in, err := c.ImportSnapshot(t.Context(), file, func(p Progress) { told = append(told, p) })
+	if err != nil || in.Records < files || len(told) == 0 || told[0].Phase != PhaseVerifying || told[len(told)-1].Done < files {
+		t.Fatalf("imported %+v, %v, told %+v", in, err, told)
 	}
 	c.awaitEvent(&eventlog.SnapshotImportCompleted{})
 	if got := c.names(a.self, loc); len(got) != files+1 {
@@ -167,6 +157,8 @@ func TestNoSnapshotToBeHad(t *testing.T) {
 	}
 	await(t, "the pages", func() bool { return len(b.names(a.self, loc)) == files && inStep(a, b)() })
 	b.awaitEvent(&eventlog.BackfillSessionFailed{})
+	b.tellsOf(a, "in", StrategyBulk, files, PhaseLoading, PhaseDone)
+	a.tellsOf(b, "out", StrategyPages, files, PhaseLoading, PhaseDone)
 	if _, err := os.Stat(filepath.Join(string(b.home), "store", "CURRENT")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the store was loaded: %v", err)
 	}
@@ -203,7 +195,7 @@ func TestImportRefuses(t *testing.T) {
 		{"not there", filepath.Join(dir, "none"), "not_found", CodeNotFound, other},
 		{"known already", file, "held", CodeConflict, a},
 	} {
-		_, err := c.node.ImportSnapshot(t.Context(), c.path, func(SnapshotProgress) {})
+		_, err := c.node.ImportSnapshot(t.Context(), c.path, func(Progress) {})
 		var p *Problem
 		if !errors.As(err, &p) || p.Code != c.code || p.Try == "" {
 			t.Errorf("%s: %v", c.what, err)

@@ -53,7 +53,7 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 
 // ImportSnapshot takes in from a file what this device lacks, once all of the file was verified: device feeds, then
 // the location feeds all at once. Unless it returns nil, or Message says otherwise, nothing of the file was taken.
-func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(SnapshotProgress)) (SnapshotView, error) {
+func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(Progress)) (SnapshotView, error) {
 	if err := absolute(path); err != nil {
 		return SnapshotView{}, err
 	}
@@ -68,7 +68,7 @@ func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(Sn
 	return v, err
 }
 
-func (n *Node) importSnapshot(ctx context.Context, path string, progress func(SnapshotProgress)) (SnapshotView, error) {
+func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Progress)) (SnapshotView, error) {
 	began := time.Now()
 	f, err := snapshot.OpenFile(path)
 	if err != nil {
@@ -80,9 +80,10 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Sn
 		return SnapshotView{}, err
 	}
 	defer release()
-	taker := n.taker()
-	taker.Progress = func(p snapshot.Progress) {
-		progress(SnapshotProgress{Phase: string(p.Phase), Done: p.Records, Total: p.Total, Bytes: p.Bytes, TotalBytes: p.Of})
+	taker, p := n.taker(), newProgress(PhaseVerifying, 0, began)
+	taker.Progress = func(s snapshot.Progress) {
+		p.snapshot(s, time.Now())
+		progress(p.view(time.Now()))
 	}
 	v := viewOf(path, f.Manifest, began)
 	v.Records, v.Feeds = 0, 0

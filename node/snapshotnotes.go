@@ -18,8 +18,11 @@ func (p *pulling) about() []eventlog.Option {
 func (n *Node) noteSnapshotChosen(p *pulling) {
 	n.metrics.StrategySelected(StrategySnapshot)
 	n.metrics.SessionStarted(p.kind)
-	n.metrics.Progress(p.donor.Short(), 0)
-	n.events.Add(eventlog.StrategySelected{Feed: StrategySnapshot, Strategy: StrategySnapshot, EntryCount: int64(p.total), Why: p.snapshot.why}, p.about()...)
+	n.mu.Lock()
+	lacks := p.progress.left
+	n.notePull(p, time.Now())
+	n.mu.Unlock()
+	n.events.Add(eventlog.StrategySelected{Feed: StrategySnapshot, Strategy: StrategySnapshot, EntryCount: int64(lacks), Why: p.snapshot.why}, p.about()...)
 	for _, id := range p.feeds {
 		n.events.Add(eventlog.BackfillSessionStarted{Feed: id.String(), Candidates: p.candidates, Chosen: p.donor.Short(), Strategy: StrategySnapshot}, p.about()...)
 	}
@@ -27,18 +30,10 @@ func (n *Node) noteSnapshotChosen(p *pulling) {
 
 func (n *Node) noteSnapshotProgress(p *pulling, now snapshot.Progress) {
 	n.mu.Lock()
-	was := p.snapshot.now
-	p.snapshot.now, p.records, p.bytes, p.total = now, now.Records, uint64(now.Bytes), now.Total
-	n.mu.Unlock()
-	n.metrics.ChangesReceived(p.donor.Short(), p.kind, int(now.Records-was.Records))
-	if now.Total > 0 {
-		n.metrics.Progress(p.donor.Short(), float64(now.Records)/float64(now.Total))
-	}
-	if now.Phase != was.Phase {
-		n.events.Add(eventlog.SnapshotProgress{
-			Phase: string(now.Phase), Records: int64(now.Records), Total: int64(now.Total), Bytes: now.Bytes, TotalBytes: now.Of,
-		}, p.about()...)
-	}
+	defer n.mu.Unlock()
+	n.metrics.ChangesReceived(p.donor.Short(), p.kind, int(now.Records-p.progress.records))
+	p.progress.snapshot(now, time.Now())
+	n.notePull(p, time.Now())
 }
 
 func (n *Node) noteChunks(chunks int, kept bool) {
@@ -73,7 +68,7 @@ func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took
 	n.metrics.SessionEnded(p.kind, result, took)
 	now := time.Now()
 	n.mu.Lock()
-	dropped := p.snapshot.now.Records // of what came, whatever is not in loaded feeds
+	dropped := p.progress.records // of what came, whatever is not in loaded feeds
 	n.mu.Unlock()
 	for _, l := range out.Loaded {
 		dropped -= min(dropped, l.Head.Count)
@@ -93,7 +88,6 @@ func (n *Node) noteSnapshotEnded(p *pulling, out snapshot.Taken, err error, took
 	}
 	n.metrics.ChangesProcessed(p.donor.Short(), "dropped", int(dropped))
 	if err == nil {
-		n.metrics.Progress(p.donor.Short(), 1)
 		return
 	}
 	for _, id := range p.feeds {

@@ -352,6 +352,7 @@ func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
 	for _, p := range n.pulls {
 		s.Sessions = append(s.Sessions, n.sessionView(p, now))
 	}
+	s.Serving = n.handingViews(now)
 	slices.SortFunc(s.Sessions, func(a, b SessionView) int { return strings.Compare(a.ID, b.ID) })
 	s.Queues.Retry = uint64(len(n.retries))
 	if b := snapshot.Operations.Buffered; b != nil {
@@ -365,18 +366,10 @@ func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
 
 // sessionView says how far a transfer is; n.mu is held.
 func (n *Node) sessionView(p *pulling, now time.Time) SessionView {
-	v := SessionView{
+	return SessionView{
 		ID: eventlog.ID(p.id).String(), Kind: p.kind, Device: idText(p.donor), Name: n.nameOf(p.donor),
-		Started: p.started, Done: p.records, Total: p.total, Why: p.why, Strategy: "pages", Bytes: p.bytes,
+		Started: p.started, Why: p.why, Strategy: p.strategy, Progress: p.progress.view(now),
 	}
-	if s := p.snapshot; s != nil {
-		v.Strategy, v.Phase, v.TotalBytes = StrategySnapshot, string(s.now.Phase), uint64(s.now.Of)
-	}
-	if took := now.Sub(p.started).Seconds(); took > 0 && p.records > 0 {
-		v.Rate = float64(p.records) / took
-		v.ETASeconds = float64(p.total-min(p.records, p.total)) / v.Rate
-	}
-	return v
 }
 
 // others returns the members but for this device.

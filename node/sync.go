@@ -29,12 +29,44 @@ type pulling struct {
 	started    time.Time
 	why        string
 	cancel     context.CancelFunc
-	records    uint64 // entries received
-	bytes      uint64
-	pages      int
-	total      uint64               // upper bound of the entries lacking when it began
+	strategy   string               // of the feed at hand
+	progress   progress             //
+	lacks      map[feed.ID]uint64   // entries still to come of each feed, at most
 	candidates []eventlog.Candidate // as they were judged
 	snapshot   *snapshotPull        // nil: the feeds come one by one
+}
+
+// expect begins the account of what is to come.
+func (p *pulling) expect(lacks map[feed.ID]uint64, now time.Time) {
+	p.lacks, p.strategy, p.progress = lacks, StrategyPages, newProgress(PhaseLoading, 0, now)
+	if p.snapshot != nil {
+		p.strategy, p.progress.phase = StrategySnapshot, PhasePreparing
+	}
+	p.account(0, 0, now)
+}
+
+// reach notes that a feed is at hand, which lacks so much; those before it are over.
+func (p *pulling) reach(id feed.ID, lacks uint64, phase string, now time.Time) {
+	for _, before := range p.feeds[:max(0, slices.Index(p.feeds, id))] {
+		delete(p.lacks, before)
+	}
+	p.lacks[id] = lacks
+	p.account(0, 0, now)
+	p.progress.enter(phase, now)
+}
+
+// come notes that entries of the feed at hand have come.
+func (p *pulling) come(entries, bytes int, now time.Time) {
+	p.lacks[p.now.feed] -= min(p.lacks[p.now.feed], uint64(entries))
+	p.account(entries, bytes, now)
+}
+
+func (p *pulling) account(entries, bytes int, now time.Time) {
+	left := uint64(0)
+	for _, n := range p.lacks {
+		left += n
+	}
+	p.progress.at(p.progress.records+uint64(entries), left, p.progress.bytes+uint64(bytes), now)
 }
 
 // retryKey names a feed at a donor that would not or could not serve it.
@@ -224,9 +256,10 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		slices.SortFunc(feeds, feed.ID.Compare) // device feeds sort before the location feeds they tell of
 		p := &pulling{
 			id: protocol.NewSessionID(), donor: c.Device, feeds: feeds, started: now,
-			kind: n.kindOf(feeds), total: n.lag(feeds, c.Device), floors: map[feed.ID]feed.Head{},
+			kind: n.kindOf(feeds), floors: map[feed.ID]feed.Head{},
 		}
 		n.planSnapshot(p, now)
+		p.expect(n.lacksOf(p.feeds, c.Device), now)
 		for _, id := range p.feeds {
 			st, _ := n.store.State(id)
 			p.floors[id] = st.Floor
@@ -255,16 +288,16 @@ func (n *Node) lacking(now time.Time) (out []feed.State) {
 	return out
 }
 
-// canServe reports whether a peer can bring this node further in a feed; n.mu is held.
+// canServe reports whether a peer can bring this node further in a feed now; n.mu is held.
 func (n *Node) canServe(d record.DeviceID, st feed.State) bool {
-	return n.offers(d, st, n.orphans[st.Feed])
+	return !n.pausedFor(d) && n.offers(d, st, n.orphans[st.Feed])
 }
 
 // offers reports whether a peer is online and settled where a feed may go from here, below its floor too
-// if orphaned; n.mu is held.
+// if orphaned, unless sync with it is paused; n.mu is held.
 func (n *Node) offers(d record.DeviceID, st feed.State, orphaned bool) bool {
 	p := n.peers[d]
-	if p == nil || p.session == nil || n.pausedFor(d) {
+	if p == nil || p.session == nil || p.paused.active(time.Now()) {
 		return false
 	}
 	info, ok := p.heads[st.Feed]
@@ -308,22 +341,16 @@ func (n *Node) kindOf(feeds []feed.ID) string {
 	return "catch_up"
 }
 
-// lag returns an upper bound of the entries that feeds lack against a donor; n.mu is held.
-func (n *Node) lag(feeds []feed.ID, d record.DeviceID) (total uint64) {
+// lacksOf returns how many entries feeds lack at most of what a donor has; n.mu is held.
+func (n *Node) lacksOf(feeds []feed.ID, d record.DeviceID) map[feed.ID]uint64 {
+	out := map[feed.ID]uint64{}
 	for _, id := range feeds {
-		info := n.peers[d].heads[id]
-		if info.Settled == nil {
-			continue
+		if at := n.peers[d].heads[id].Settled; at != nil {
+			st, _ := n.store.State(id)
+			out[id] = lackingOf(st, *at)
 		}
-		at := uint64(0)
-		if st, _ := n.store.State(id); st.Settled != nil {
-			at = st.Settled.Seq
-		} else if st.Cursor != nil {
-			at = st.Cursor.Seq
-		}
-		total += info.Settled.Seq - min(at, info.Settled.Seq)
 	}
-	return total
+	return out
 }
 
 // runPull carries out one pull session. It blocks.

@@ -222,9 +222,8 @@ type JoinProgress struct {
 	Renamed *RenameView     `json:"renamed,omitempty"` // once joined: this device's name was taken there
 	Address string          `json:"address,omitempty"` // that answered, or is being dialed
 	RTT     metrics.Seconds `json:"rtt_seconds,omitempty"`
-	Done    uint64          `json:"done"`          // changes settled here
-	Total   uint64          `json:"total"`         // changes the other has
 	Met     []string        `json:"met,omitempty"` // names of further devices of the library
+	Progress
 }
 
 // StopResult is the answer to a request to stop; the node has not stopped yet when it is given.
@@ -241,7 +240,8 @@ type SyncStatus struct {
 	Reason      string        `json:"reason"`
 	Since       time.Time     `json:"since"`
 	PausedUntil time.Time     `json:"paused_until,omitzero"` // zero in state paused: until resumed
-	Sessions    []SessionView `json:"sessions"`
+	Sessions    []SessionView `json:"sessions"`              // what comes here
+	Serving     []SessionView `json:"serving"`               // what goes to others
 	Queues      QueueView     `json:"queues"`
 	Devices     []DeviceView  `json:"devices"` // others only
 }
@@ -249,20 +249,14 @@ type SyncStatus struct {
 // SessionView is one transfer that is going on.
 type SessionView struct {
 	ID      string    `json:"id"`   // correlation id, UUID text
-	Kind    string    `json:"kind"` // backfill, catch_up or reconcile
+	Kind    string    `json:"kind"` // backfill, catch_up or reconcile; serving: it goes to the other
 	Device  string    `json:"device"`
 	Name    string    `json:"device_name"`
 	Started time.Time `json:"started"`
-	Done    uint64    `json:"done"`
-	Total   uint64    `json:"total"`         // 0: unknown
 	Why     string    `json:"why,omitempty"` // why this device was chosen
 
-	Strategy   string  `json:"strategy"`        // pages or snapshot
-	Phase      string  `json:"phase,omitempty"` // of a snapshot: loading, indexing or applying
-	Bytes      uint64  `json:"bytes"`           // received
-	TotalBytes uint64  `json:"total_bytes"`     // 0: unknown
-	Rate       float64 `json:"records_per_second"`
-	ETASeconds float64 `json:"eta_seconds"` // 0: unknown, or all has come
+	Strategy string `json:"strategy"` // pages, bulk or snapshot
+	Progress
 }
 
 // SnapshotView is what became of an export or import.
@@ -274,15 +268,6 @@ type SnapshotView struct {
 	Made    time.Time       `json:"made"`    // when the snapshot was made
 	Donor   string          `json:"donor"`   // the device that made it
 	Took    metrics.Seconds `json:"duration_seconds"`
-}
-
-// SnapshotProgress says how far an import is.
-type SnapshotProgress struct {
-	Phase      string `json:"phase"` // loading, indexing or applying; before that verifying
-	Done       uint64 `json:"done"`
-	Total      uint64 `json:"total"`
-	Bytes      int64  `json:"bytes"`
-	TotalBytes int64  `json:"total_bytes"`
 }
 
 // QueueView counts what waits.

@@ -89,6 +89,13 @@ func TestFetch(t *testing.T) {
 	came := map[bool]int{}
 	f := &Fetcher{Dir: filepath.Join(t.TempDir(), "in"), Came: func(n int, kept bool) { came[kept] += n }}
 	first, sent := d.server(t)
+	var told []Progress
+	first.Progress = func(_ protocol.SessionID, to record.DeviceID, now Progress) {
+		if to != a.id && to != second.id {
+			t.Errorf("hands out to %v", to)
+		}
+		told = append(told, now)
+	}
 	if _, err := a.fetch(f, d, first.Serve, 500<<10); !errors.Is(err, protocol.CodeShutdown) {
 		t.Fatalf("a fetch that was cut gives %v", err)
 	}
@@ -100,6 +107,14 @@ func TestFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.same(t, d)
+	entries, _, _, size := d.export(t).Manifest.Totals()
+	whole := told[len(told)-1]
+	if want := (Progress{Phase: Loading, Records: entries, Total: entries, Bytes: size, Of: size}); told[0] != (Progress{Phase: Preparing}) || whole != want {
+		t.Errorf("told %+v at first and %+v at last, want %+v", told[0], whole, want)
+	}
+	if n := len(told) - chunks; told[n-1] != (Progress{Phase: Loading, Total: entries, Of: size}) {
+		t.Errorf("before the first of all chunks told %+v", told[n-1])
+	}
 	other, sentByOther := second.server(t)
 	out, err := a.fetch(f, second, other.Serve, 0)
 	if err != nil || len(out.Loaded) != 3 {

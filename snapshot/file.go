@@ -82,7 +82,7 @@ type File struct {
 	Manifest Manifest
 	f        *os.File
 	at       []int64 // of each chunk
-	sizes    []int
+	chunks   []Chunk
 }
 
 // OpenFile opens what Export wrote. It returns ErrCorrupt or ErrNewer for anything else. Close it.
@@ -135,7 +135,7 @@ func (s *File) read() error {
 	at := int64(len(fileHead))
 	for _, f := range s.Manifest.Feeds {
 		for _, c := range f.Chunks {
-			s.at, s.sizes = append(s.at, at), append(s.sizes, c.Size)
+			s.at, s.chunks = append(s.at, at), append(s.chunks, c)
 			at += int64(c.Size)
 		}
 	}
@@ -150,7 +150,7 @@ func (s *File) Want([]int) error { return nil }
 
 // Chunk reads a chunk. It may be called by several goroutines.
 func (s *File) Chunk(i int) ([]byte, error) {
-	b := make([]byte, s.sizes[i])
+	b := make([]byte, s.chunks[i].Size)
 	if _, err := s.f.ReadAt(b, s.at[i]); errors.Is(err, io.EOF) {
 		return nil, corrupt("cut short")
 	} else if err != nil {

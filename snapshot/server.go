@@ -38,6 +38,9 @@ type Server struct {
 	// Reserve takes the memory that making a file needs, until release is called. Its error refuses, with CodeBusy;
 	// nil: there is always memory.
 	Reserve func(bytes int) (release func(), err error)
+	// Progress, if set, is told how far a transfer is, as soon as a snapshot is asked for and after each chunk; it
+	// must not block.
+	Progress func(session protocol.SessionID, to record.DeviceID, now Progress)
 
 	making sync.Mutex // held while a file is made
 	mu     sync.Mutex // guards what follows; taken after making
@@ -71,6 +74,8 @@ func (s *Server) Serve(ctx context.Context, conn *protocol.Conn) error {
 	if err := s.Admit(conn.Device()); err != nil {
 		return conn.Send(&protocol.Refused{Code: protocol.CodeOf(err)})
 	}
+	o := &outgoing{Server: s, conn: conn, session: open.Session, now: Progress{Phase: Preparing}}
+	o.tell()
 	f, err := s.open(ctx)
 	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, ErrTooLarge) || errors.Is(err, protocol.CodeBusy) {
 		return conn.Send(&protocol.Refused{Code: protocol.CodeBusy})
@@ -97,16 +102,39 @@ func (s *Server) Serve(ctx context.Context, conn *protocol.Conn) error {
 		if !ok {
 			return protocol.Unexpected(m)
 		}
-		if err := s.send(conn, open.Session, f, get); err != nil {
+		if err := o.send(f, get); err != nil {
 			return err
 		}
 	}
 }
 
+// outgoing is a snapshot on its way out.
+type outgoing struct {
+	*Server
+	conn    *protocol.Conn
+	session protocol.SessionID
+	now     Progress
+}
+
+func (o *outgoing) tell() {
+	if o.Progress != nil {
+		o.Progress(o.session, o.conn.Device(), o.now)
+	}
+}
+
 // send sends the chunks asked for, as fast as they are taken.
-func (s *Server) send(conn *protocol.Conn, session protocol.SessionID, f *shared, get *protocol.GetChunks) error {
+func (o *outgoing) send(f *shared, get *protocol.GetChunks) error {
 	chunks, bytes := 0, int64(0)
-	defer func() { s.Served(session, conn.Device(), chunks, bytes) }()
+	defer func() { o.Served(o.session, o.conn.Device(), chunks, bytes) }()
+	o.now.Phase = Loading
+	for _, run := range get.Runs {
+		for i := run.First; i < run.First+run.Count && int(i) < len(f.at); i++ {
+			c := f.chunks[i]
+			o.now.Total += uint64(c.Entries)
+			o.now.Of += int64(c.Size)
+		}
+	}
+	o.tell()
 	for _, run := range get.Runs {
 		for i := run.First; i < run.First+run.Count; i++ {
 			if int(i) >= len(f.at) {
@@ -116,11 +144,14 @@ func (s *Server) send(conn *protocol.Conn, session protocol.SessionID, f *shared
 			if err != nil {
 				return err
 			}
-			if err := conn.Send(&protocol.Chunk{Number: i, Bytes: b}); err != nil {
+			if err := o.conn.Send(&protocol.Chunk{Number: i, Bytes: b}); err != nil {
 				return err
 			}
 			chunks++
 			bytes += int64(len(b))
+			o.now.Records += uint64(f.chunks[i].Entries)
+			o.now.Bytes += int64(len(b))
+			o.tell()
 		}
 	}
 	return nil

@@ -40,16 +40,17 @@ type Phase string
 
 // Phases follow one another in this order.
 const (
-	Verifying Phase = "verifying" // all of a snapshot is read, and nothing taken: what Verify does
-	Loading   Phase = "loading"   // chunks come and are put in
-	Indexing  Phase = "indexing"  // all are here; indexes are written and the files switched
-	Applying  Phase = "applying"  // device feeds
+	Preparing  Phase = "preparing"  // the donor makes the file; not of one that is here
+	Verifying  Phase = "verifying"  // all of a file is read, and nothing taken: what Verify does
+	Loading    Phase = "loading"    // chunks come, are verified and put in
+	Installing Phase = "installing" // all are here; indexes are written and the files switched
+	Applying   Phase = "applying"   // device feeds
 )
 
-// Progress is how far a snapshot has been taken.
+// Progress is how far a snapshot has been taken, or handed out.
 type Progress struct {
 	Phase   Phase
-	Records uint64 // entries put in
+	Records uint64 // entries put in, or sent
 	Total   uint64 // entries that are wanted
 	Bytes   int64  // of their chunks
 	Of      int64  // bytes of all chunks that are wanted
@@ -155,7 +156,7 @@ func (t *Taker) Take(ctx context.Context, m Manifest, from Source) (out Taken, e
 		return out, err
 	}
 	if p.load != nil {
-		done.Phase = Indexing
+		done.Phase = Installing
 		t.Progress(done)
 		if out.Loaded, err = p.load.Install(t.Admit, t.Within); err != nil {
 			return out, err

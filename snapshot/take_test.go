@@ -78,7 +78,7 @@ func TestTake(t *testing.T) {
 	if last := told[len(told)-1]; last.Records != entries || last.Total != entries || last.Bytes != size || last.Of != size {
 		t.Errorf("progress ends with %+v", last)
 	}
-	if phases = slices.Compact(phases); !slices.Equal(phases, []Phase{Loading, Indexing, Applying}) {
+	if phases = slices.Compact(phases); !slices.Equal(phases, []Phase{Loading, Installing, Applying}) {
 		t.Errorf("phases %v", phases)
 	}
 	if st, _ := a.State(a.location(1)); st.Settled == nil || st.Count != 40 {

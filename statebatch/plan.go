@@ -10,13 +10,13 @@ import (
 // sees the new head.
 const Limit = 1000
 
-// MostNear is how many seqs a peer may lack, by its own word, and still be pushed to.
-const MostNear = 100
+// DefaultNear is how many seqs a peer may lack, by its own word, and still be pushed to, if nobody said otherwise.
+const DefaultNear = 100
 
-// Near reports whether an owner at own pushes to a peer that says it is settled at held: the peer then waits
-// for that a moment before it pulls, or both would bring it.
-func Near(held, own feed.Head) bool {
-	return feed.Continues(held, own) && own.Seq-held.Seq <= MostNear
+// Near reports whether an owner at own pushes to a peer that says it is settled at held, and lacks at most so many
+// seqs: the peer then waits for that a moment before it pulls, or both would bring it.
+func Near(held, own feed.Head, most uint64) bool {
+	return feed.Continues(held, own) && own.Seq-held.Seq <= most
 }
 
 // plan says whether the entries after held lead a peer settled there to own, in one push.

@@ -27,6 +27,7 @@ type SenderConfig struct {
 	Peer    record.DeviceID
 	Session protocol.SessionID
 	Open    func(context.Context) (*protocol.Conn, error) // a new statebatch stream to the peer
+	Near    uint64                                        // seqs that the peer may lack, by its own word, and still be pushed to; at most Limit
 	Notes   SenderNotes
 	Now     func() time.Time
 	// Reserve takes memory for a push on its way, until release is called. Its error ends Run, as one of the stream
@@ -61,7 +62,7 @@ func NewSender(cfg SenderConfig) *Sender {
 func (s *Sender) Holds(h feed.Head) {
 	st, _ := s.Store.State(h.Feed)
 	s.mu.Lock()
-	if st.Settled != nil && st.Settled.Seq > h.Seq+MostNear {
+	if st.Settled != nil && st.Settled.Seq > h.Seq+s.Near {
 		delete(s.held, h.Feed)
 	} else {
 		s.held[h.Feed] = h

@@ -68,7 +68,7 @@ func (p *party) commit(tb testing.TB, puts ...store.Put) feed.Head {
 // batch is what p pushes to a peer settled at prev.
 func (p *party) batch(tb testing.TB, prev feed.Head) *protocol.StateBatch {
 	tb.Helper()
-	s := NewSender(SenderConfig{Store: p.Store})
+	s := NewSender(SenderConfig{Store: p.Store, Near: DefaultNear})
 	if prev.IsGenesis() {
 		prev.Feed = p.location()
 	}
@@ -267,7 +267,7 @@ func TestSenderAgainstReceiver(t *testing.T) {
 	n := senderNotes{make(chan protocol.Outcome, 100)}
 	var served sync.WaitGroup
 	s := NewSender(SenderConfig{
-		Store: a.Store, Peer: b.id, Session: protocol.NewSessionID(), Notes: n, Now: time.Now,
+		Store: a.Store, Peer: b.id, Session: protocol.NewSessionID(), Near: DefaultNear, Notes: n, Now: time.Now,
 		Open: func(context.Context) (*protocol.Conn, error) {
 			near, far := protocoltest.Pipe()
 			served.Go(func() {

@@ -176,14 +176,14 @@ func (f *fake) SyncPlan(_ context.Context, device string) (node.PlanView, error)
 		return node.PlanView{}, err
 	}
 	if device == nanoID {
-		return node.PlanView{Now: noon, Feeds: []node.FeedPlan{}}, nil
+		return node.PlanView{Thresholds: node.Thresholds{Push: 100, Bulk: 10_000, Snapshot: 10_000}, Now: noon, Feeds: []node.FeedPlan{}}, nil
 	}
 	candidates := []node.CandidateView{
 		{Device: nasID, Name: "nas", Serves: true, Settled: 48_000, Online: true, Complete: 1, Latency: metrics.Seconds(48 * time.Millisecond), Score: 145.2},
 		{Device: nanoID, Name: "nanopi", Settled: 20_000, Online: true, Complete: .5, Latency: metrics.Seconds(2 * time.Millisecond), ActiveSyncs: 2, Failed: true, Score: 64.8},
 		{Device: atticID, Name: hostile, Complete: 1, Score: 50},
 	}
-	return node.PlanView{Now: noon, Paused: "the disk is almost full", Feeds: []node.FeedPlan{
+	return node.PlanView{Thresholds: node.Thresholds{Push: 100, Bulk: 10_000, Snapshot: 10_000}, Now: noon, Paused: "the disk is almost full", Feeds: []node.FeedPlan{
 		{Feed: "f1", Device: nasID, DeviceName: "nas", Fetch: "eager", Best: 120, Settled: 100, Lacks: 20, Decision: node.DecideFetch, Why: "eager",
 			Strategy: node.StrategyPush, Road: "delta", Reason: "20 lacking", Donor: nasID, DonorName: "nas", Running: true, Candidates: candidates[:1]},
 		{Feed: "f2", Device: nasID, DeviceName: "nas", Location: strings.Repeat("5d", 16), Name: hostile, Fetch: "eager", Best: 48_000, Lacks: 48_000,
@@ -357,9 +357,9 @@ func (f *fake) Join(_ context.Context, req node.JoinRequest, fn func(node.JoinPr
 	}
 	fn(node.JoinProgress{Stage: "connected", Device: "nas", Address: req.Addrs[0], RTT: metrics.Seconds(3 * time.Millisecond)})
 	fn(node.JoinProgress{Stage: "joined", Device: "nas", Renamed: &node.RenameView{From: "laptop", To: "laptop-2"}})
-	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 0, Total: 217570})
-	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Done: 217570, Total: 217570})
-	fn(node.JoinProgress{Stage: "in_step", Device: "nas", Done: 217570, Total: 217570, Met: []string{"nanopi", hostile}})
+	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Progress: node.Progress{Phase: "loading", Total: 217570}})
+	fn(node.JoinProgress{Stage: "syncing", Device: "nas", Progress: node.Progress{Done: 217570, Total: 217570}})
+	fn(node.JoinProgress{Stage: "in_step", Device: "nas", Progress: node.Progress{Done: 217570, Total: 217570}, Met: []string{"nanopi", hostile}})
 	return nil
 }
 
@@ -372,11 +372,11 @@ func (f *fake) ExportSnapshot(_ context.Context, path string) (node.SnapshotView
 	return node.SnapshotView{File: "/media/" + hostile, Feeds: 5, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(2 * time.Second)}, nil
 }
 
-func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.SnapshotProgress)) (node.SnapshotView, error) {
+func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.Progress)) (node.SnapshotView, error) {
 	if err := f.did("import " + filepath.Base(path)); err != nil {
 		return node.SnapshotView{}, err
 	}
-	fn(node.SnapshotProgress{Phase: "loading", Done: 1000, Total: 48210})
+	fn(node.Progress{Phase: "loading", Done: 1000, Total: 48210})
 	return node.SnapshotView{File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
 }
 
@@ -396,7 +396,10 @@ func (f *fake) SyncStatus(ctx context.Context) (node.SyncStatus, error) {
 		Queues: node.QueueView{Apply: 1204}, Devices: devices[1:]}
 	if !f.empty {
 		st.Sessions = []node.SessionView{{ID: "0199a4d2-1111-7222-8333-444455556666", Kind: "backfill", Device: nasID, Name: "nas",
-			Started: noon.Add(-16 * time.Second), Done: 134893, Total: 217570, Why: "it is online, complete, 2 ms away"}}
+			Started: noon.Add(-16 * time.Second), Why: "it is online, complete, 2 ms away", Strategy: "snapshot",
+			Progress: node.Progress{Phase: "loading", Done: 134893, Total: 217570, Bytes: 9_100_000, TotalBytes: 14_700_000, Rate: 8430.8, ETASeconds: 9.8}}}
+		st.Serving = []node.SessionView{{ID: "0199a4d3-1111-7222-8333-444455556666", Kind: "serving", Device: nasID, Name: "nas", Strategy: "pages",
+			Started: noon.Add(-time.Second), Progress: node.Progress{Phase: "loading", Done: 1, Total: 1}}}
 	}
 	return st, nil
 }
@@ -418,10 +421,11 @@ func (f *fake) Resume(_ context.Context, device string) (node.PauseView, error) 
 	return node.PauseView{Now: noon}, f.did("resume " + device)
 }
 
-func (f *fake) SyncNow(ctx context.Context, device string) (node.NowView, error) {
+func (f *fake) SyncNow(ctx context.Context, device string, fn func(node.Progress)) (node.NowView, error) {
 	if err := f.did("now " + device); err != nil {
 		return node.NowView{}, err
 	}
+	fn(node.Progress{Phase: "loading", Done: 500, Total: 2000, Rate: 100, ETASeconds: 15})
 	devices, _ := f.Devices(ctx)
 	v := node.NowView{Now: noon}
 	for _, d := range devices[1:] {

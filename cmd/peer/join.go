@@ -191,7 +191,7 @@ type joinView struct {
 	err   error // of the first line that could not be printed
 }
 
-func (a *app) joinView() *joinView { return &joinView{a: a, meter: a.meter("catalogue", "changes")} }
+func (a *app) joinView() *joinView { return &joinView{a: a, meter: a.meter("catalogue", "entries")} }
 
 func (v *joinView) show(p node.JoinProgress) {
 	if p.Stage == stageWaiting { // with --json too: nothing comes of it unless a person acts
@@ -226,7 +226,7 @@ func (v *joinView) show(p node.JoinProgress) {
 			say("another device there is called %s: this one is %s now", escape(p.Renamed.From), escape(p.Renamed.To))
 		}
 	case stageSyncing:
-		v.meter.update(p.Done, p.Total)
+		v.meter.transfer(p.Progress)
 	case stageInStep:
 		line := "in step with " + escape(p.Device) + "."
 		if len(p.Met) > 0 {

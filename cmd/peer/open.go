@@ -8,6 +8,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"peerdex/api"
+	"peerdex/node"
 )
 
 // nodeConfig is what the command line says about a node; zero values mean the node's defaults.
@@ -19,8 +20,9 @@ type nodeConfig struct {
 	Pubsub  bool
 	MDNS    bool
 	Rescan  time.Duration
-	Bulk    uint64
 	Log     *slog.Logger
+
+	Thresholds node.Thresholds
 }
 
 // daemon is a node as start drives it. Run blocks until ctx ends or something stopped the node; Close

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"peerdex/metrics"
+	"peerdex/node"
 )
 
 // meter shows how far long work is, on stderr: one line redrawn on a terminal, else a line now and then.
@@ -11,11 +14,11 @@ import (
 type meter struct {
 	a     *app
 	label string // "catalogue"
-	unit  string // "names"; one of them is without the s
+	unit  string // "names"
+	pace  metrics.Pace
 	began time.Time
-	first uint64 // done at the first update: what was there before does not count for the rate
-	shown time.Time
-	open  bool // a line on the terminal waits for its end
+	shown time.Time // zero: nothing yet
+	open  bool      // a line on the terminal waits for its end
 }
 
 func (a *app) meter(label, unit string) *meter { return &meter{a: a, label: label, unit: unit} }
@@ -26,56 +29,67 @@ const (
 	cells  = 20
 )
 
-// update shows done of total; total 0 means unknown.
+// update shows done of total, where nobody else knows how fast that is; total 0 means unknown.
 func (m *meter) update(done, total uint64) {
+	now := m.a.now()
+	m.pace.Mark(now, done)
+	p := node.Progress{Done: done, Total: total, Rate: m.pace.Rate(now)}
+	p.ETASeconds = metrics.Left(total-min(done, total), p.Rate).Seconds()
+	m.transfer(p)
+}
+
+// transfer shows how far something is.
+func (m *meter) transfer(p node.Progress) {
 	if m.a.json {
 		return
 	}
 	now := m.a.now()
-	every := reline
-	if m.a.errWidth > 0 {
-		every = redraw
-	}
 	if m.began.IsZero() {
-		m.began, m.first = now, done
-	} else if now.Sub(m.shown) < every && (total == 0 || done < total) {
-		return
+		m.began = now
 	}
-	m.shown = now
-	line := m.line(now, done, total)
 	if m.a.errWidth == 0 {
-		fmt.Fprintln(m.a.err, line)
+		if now.Sub(m.began) >= reline && now.Sub(m.shown) >= reline {
+			m.shown = now
+			fmt.Fprintln(m.a.err, m.line(p))
+		}
 		return
 	}
-	fmt.Fprintf(m.a.err, "\r\x1b[K%s", middle(line, m.a.errWidth-1, "..."))
-	m.open = true
+	if now.Sub(m.shown) < redraw && (p.Total == 0 || p.Done < p.Total) {
+		return
+	}
+	m.shown, m.open = now, true
+	fmt.Fprintf(m.a.err, "\r\x1b[K%s", middle(m.line(p), m.a.errWidth-1, "..."))
 }
 
-func (m *meter) line(now time.Time, done, total uint64) string {
-	rate := 0.0
-	if took := now.Sub(m.began).Seconds(); took > 0 && done > m.first {
-		rate = float64(done-m.first) / took
+func (m *meter) line(p node.Progress) string {
+	s := m.label + " "
+	if p.Total > 0 && m.a.errWidth > 0 {
+		s += " " + m.a.bar(p.Done, p.Total) + "  "
 	}
-	var b strings.Builder
-	b.WriteString(m.label)
-	b.WriteString(" ")
-	one := strings.TrimSuffix(m.unit, "s")
-	if total == 0 {
-		b.WriteString(plural(done, one, m.unit))
-	} else {
-		if m.a.errWidth > 0 {
-			b.WriteString(" " + m.a.bar(done, total) + "  ")
-		}
-		fmt.Fprintf(&b, "%s of %s", count(done), plural(total, one, m.unit))
+	return s + strings.Join(m.a.progress(p, m.unit), m.a.sep())
+}
+
+// progress writes how far something is, how fast, how long it will take and what is being done.
+func (a *app) progress(p node.Progress, unit string) []string {
+	one := strings.TrimSuffix(unit, "s")
+	if before, ok := strings.CutSuffix(unit, "ies"); ok {
+		one = before + "y"
 	}
-	if rate >= 1 {
-		fmt.Fprintf(&b, "%s%s/s", m.a.sep(), count(uint64(rate)))
-		if total > done {
-			left := time.Duration(float64(total-done) / rate * float64(time.Second))
-			fmt.Fprintf(&b, "%s%s left", m.a.sep(), span(max(left.Round(time.Second), time.Second)))
-		}
+	parts := []string{plural(p.Done, one, unit)}
+	if p.Total > 0 {
+		parts[0] = count(p.Done) + " of " + plural(p.Total, one, unit)
 	}
-	return b.String()
+	if p.Rate >= 1 {
+		parts = append(parts, count(uint64(p.Rate))+"/s")
+	}
+	if p.ETASeconds > 0 {
+		left := time.Duration(p.ETASeconds * float64(time.Second))
+		parts = append(parts, span(max(left.Round(time.Second), time.Second))+" left")
+	}
+	if p.Phase != "" {
+		parts = append(parts, escape(p.Phase))
+	}
+	return parts
 }
 
 // done ends the line.

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
-	"peerdex/node"
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
@@ -67,8 +66,8 @@ func (a *app) snapshotImportCmd() *cobra.Command {
 		Args:        arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withFile(cmd, args[0], func(ctx context.Context, c *api.Client, path string) error {
-				m := a.meter("importing", "records")
-				v, err := c.ImportSnapshot(ctx, path, func(p node.SnapshotProgress) { m.update(p.Done, p.Total) })
+				m := a.meter("importing", "entries")
+				v, err := c.ImportSnapshot(ctx, path, m.transfer)
 				m.done()
 				if err != nil {
 					return err

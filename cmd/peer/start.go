@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type startFlags struct {
 	pubsub, mdns string // on or off
 	listen       []string
 	rescan       time.Duration
-	bulk         uint64
+	thresholds   node.Thresholds
 }
 
 func (a *app) startCmd() *cobra.Command {
@@ -56,7 +57,9 @@ func (a *app) startCmd() *cobra.Command {
 	fs.StringVar(&f.pubsub, "pubsub", "on", "on or off: gossip hints of changes; sync works without, some seconds later")
 	fs.StringVar(&f.mdns, "mdns", "", "on or off: announce this device on the local network, and find others there (default $PEER_MDNS, else on)")
 	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
-	fs.Uint64Var(&f.bulk, "bulk", 0, "entries above which a change is much at once: it is announced, and waits where the folder is metered (default 10000)")
+	fs.Var(countFlag{&f.thresholds.Push}, "push", "changes that are pushed at most to a device that lacks them, 1000 or fewer (default 100)")
+	fs.Var(countFlag{&f.thresholds.Bulk}, "bulk", "entries above which a change is much at once: it is announced, and waits where the folder is metered (default 10000)")
+	fs.Var(countFlag{&f.thresholds.Snapshot}, "snapshot", "entries above which a device that holds none fetches a snapshot (default: as --bulk)")
 	for _, name := range []string{"pubsub", "mdns"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	}
@@ -103,6 +106,9 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 			return p, err
 		}
 	}
+	if err := f.thresholds.Check(); err != nil {
+		return p, err
+	}
 	var listen []multiaddr.Multiaddr
 	for _, text := range f.listen {
 		at, err := protocol.ParseListen(text)
@@ -126,8 +132,29 @@ func (a *app) plan(args []string, f startFlags) (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: pubsub, MDNS: mdns, Rescan: f.rescan, Bulk: f.bulk, Log: log}
+	p.cfg = nodeConfig{Home: p.paths.home, Version: version, Name: f.name, Listen: listen, Pubsub: pubsub, MDNS: mdns, Rescan: f.rescan, Thresholds: f.thresholds, Log: log}
 	return p, nil
+}
+
+// countFlag is a flag that takes a number of 1 or more.
+type countFlag struct{ n *uint64 }
+
+func (f countFlag) String() string {
+	if f.n == nil || *f.n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(*f.n, 10)
+}
+
+func (f countFlag) Type() string { return "number" }
+
+func (f countFlag) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || n == 0 {
+		return fmt.Errorf("%q is not a number of 1 or more", text)
+	}
+	*f.n = n
+	return nil
 }
 
 // onOff reads a setting that is on or off.

@@ -89,10 +89,10 @@ const lastLine = "Runs until Ctrl-C"
 func TestStart(t *testing.T) {
 	b, cfg := starter(t)
 	dir := t.TempDir()
-	r := b.start(dir, "--name", "studio", "--listen", "/ip4/127.0.0.1/tcp/0", "--pubsub", "off", "--mdns", "off", "--rescan", "5m", "--bulk", "500")
+	r := b.start(dir, "--name", "studio", "--listen", "/ip4/127.0.0.1/tcp/0", "--pubsub", "off", "--mdns", "off", "--rescan", "5m", "--push", "50", "--bulk", "500", "--snapshot", "900")
 	r.wait(t, lastLine)
 	golden(t, "start.txt", strings.ReplaceAll(r.out.String(), dir, "DIR"))
-	if cfg.Home != b.home || cfg.Name != "studio" || cfg.Pubsub || cfg.MDNS || cfg.Rescan != 5*time.Minute || cfg.Bulk != 500 || len(cfg.Listen) != 1 || cfg.Version != version {
+	if cfg.Home != b.home || cfg.Name != "studio" || cfg.Pubsub || cfg.MDNS || cfg.Rescan != 5*time.Minute || cfg.Thresholds != (node.Thresholds{Push: 50, Bulk: 500, Snapshot: 900}) || len(cfg.Listen) != 1 || cfg.Version != version {
 		t.Errorf("opened with %+v", *cfg)
 	}
 	for path, want := range map[string]fs.FileMode{b.home: 0o700 | fs.ModeDir, filepath.Join(b.home, "peer.sock"): 0o600 | fs.ModeSocket} {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"peerdex/node"
 )
 
 // Watching with --json is one object per line, until a signal; exit 130 then.
@@ -76,7 +78,7 @@ func TestMeter(t *testing.T) {
 	var r running
 	now := noon
 	a := &app{err: &r.err, errWidth: 100, now: func() time.Time { return now }, env: func(string) string { return "C.UTF-8" }}
-	m := a.meter("catalogue", "changes")
+	m := a.meter("catalogue", "entries")
 	m.update(0, 1000)
 	now = now.Add(time.Second)
 	m.update(250, 1000)
@@ -84,12 +86,42 @@ func TestMeter(t *testing.T) {
 	now = now.Add(3 * time.Second)
 	m.update(1000, 1000)
 	m.done()
-	want := "\r\x1b[Kcatalogue  ░░░░░░░░░░░░░░░░░░░░  0 of 1,000 changes" +
-		"\r\x1b[Kcatalogue  █████░░░░░░░░░░░░░░░  250 of 1,000 changes · 250/s · 3.0 s left" +
-		"\r\x1b[Kcatalogue  ████████████████████  1,000 of 1,000 changes · 250/s" +
+	want := "\r\x1b[Kcatalogue  ░░░░░░░░░░░░░░░░░░░░  0 of 1,000 entries" +
+		"\r\x1b[Kcatalogue  █████░░░░░░░░░░░░░░░  250 of 1,000 entries · 250/s · 3.0 s left" +
+		"\r\x1b[Kcatalogue  ████████████████████  1,000 of 1,000 entries · 250/s" +
 		"\r\x1b[K"
 	if got := r.err.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// Elsewhere than on a terminal a line comes now and then, and none of what is over soon.
+func TestMeterLines(t *testing.T) {
+	var r running
+	now := noon
+	a := &app{err: &r.err, now: func() time.Time { return now }, env: func(string) string { return "" }}
+	m := a.meter("catalogue", "entries")
+	for i := range uint64(121) { // 12 s
+		m.transfer(node.Progress{Done: i, Total: 120, Phase: "loading"})
+		now = now.Add(100 * time.Millisecond)
+	}
+	m.done()
+	want := "catalogue 50 of 120 entries - loading\ncatalogue 100 of 120 entries - loading\n"
+	if got := strings.ReplaceAll(r.err.String(), a.sep(), " - "); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// On a terminal there is a bar while one waits; with --json there is none.
+func TestNowBar(t *testing.T) {
+	b := newBench(t)
+	b.ewidth = 120
+	bar := "\r\x1b[Kcatalogue  █████░░░░░░░░░░░░░░░  500 of 2,000 entries · 100/s · 15 s left · loading\r\x1b[K"
+	if code, out, stderr := b.run("sync", "now"); code != 0 || stderr != bar || !strings.Contains(out, "reached") {
+		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
+	if code, _, stderr := b.run("sync", "now", "--json"); code != 0 || stderr != "" {
+		t.Errorf("with --json: exit %d, %q", code, stderr)
 	}
 }
 

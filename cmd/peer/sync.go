@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,19 +82,15 @@ func (a *app) resolve(ctx context.Context, c *api.Client, ref string) (node.Devi
 }
 
 func onlyDevice(st node.SyncStatus, id string) node.SyncStatus {
-	var sessions []node.SessionView
-	for _, s := range st.Sessions {
-		if s.Device == id {
-			sessions = append(sessions, s)
-		}
-	}
+	other := func(s node.SessionView) bool { return s.Device != id }
+	st.Sessions, st.Serving = slices.DeleteFunc(st.Sessions, other), slices.DeleteFunc(st.Serving, other)
 	var devices []node.DeviceView
 	for _, d := range st.Devices {
 		if d.ID == id {
 			devices = append(devices, d)
 		}
 	}
-	st.Sessions, st.Devices = sessions, devices
+	st.Devices = devices
 	return st
 }
 
@@ -110,8 +107,8 @@ func (a *app) syncText(st node.SyncStatus) string {
 		state += ", until " + st.PausedUntil.In(a.zone).Format("15:04")
 	}
 	line("state", "%s", state)
-	for _, s := range st.Sessions {
-		line(strings.ReplaceAll(escape(s.Kind), "_", "-"), "%s", a.sessionLine(st.Now, s))
+	for _, s := range append(slices.Clone(st.Sessions), st.Serving...) {
+		line(strings.ReplaceAll(escape(s.Kind), "_", "-"), "%s", a.sessionLine(s))
 		if s.Why != "" {
 			line("", "chosen because %s", escape(s.Why))
 		}
@@ -135,28 +132,18 @@ func (a *app) syncText(st node.SyncStatus) string {
 	return b.String()
 }
 
-func (a *app) sessionLine(now time.Time, s node.SessionView) string {
+func (a *app) sessionLine(s node.SessionView) string {
 	id := escape(s.ID)
 	id = "c:" + id[:min(8, len(id))]
-	took := now.Sub(s.Started)
-	rate := 0.0
-	if took > 0 {
-		rate = float64(s.Done) / took.Seconds()
+	head := "from "
+	if s.Kind == "serving" {
+		head = "to "
 	}
-	head := "from " + escape(s.Name)
-	parts := []string{count(s.Done) + " changes"}
+	head += escape(s.Name)
 	if s.Total > 0 {
-		head += fmt.Sprintf(", %d%%  %s", min(s.Done, s.Total)*100/s.Total, a.bar(s.Done, s.Total))
-		parts[0] = count(s.Done) + " of " + count(s.Total)
+		head += fmt.Sprintf(", %d%%  %s", uint64(float64(min(s.Done, s.Total))/float64(s.Total)*100), a.bar(s.Done, s.Total))
 	}
-	if rate >= 1 {
-		parts = append(parts, count(uint64(rate))+"/s")
-		if s.Total > s.Done {
-			left := time.Duration(float64(s.Total-s.Done) / rate * float64(time.Second))
-			parts = append(parts, span(max(left.Round(time.Second), time.Second))+" left")
-		}
-	}
-	return head + "  " + strings.Join(parts, a.sep()) + "  " + id
+	return head + "  " + strings.Join(a.progress(s.Progress, "entries"), a.sep()) + "  " + id
 }
 
 func (a *app) syncPauseCmd() *cobra.Command {
@@ -233,7 +220,10 @@ func (a *app) syncNowCmd() *cobra.Command {
 	var device string
 	cmd := &cobra.Command{
 		Use:   "now",
-		Short: "Dial and compare at once, without waiting for the next round",
+		Short: "Dial and compare at once, and wait until what is lacking is here",
+		Long: "Dial the other devices and compare at once, without waiting for the next round, and wait until what this\n" +
+			"device lacks is here, as far as anybody who is reached has it. What metered folders lack is fetched\n" +
+			"as well. Ctrl-C ends the waiting alone.",
 		Example: "peer sync now\n" +
 			"peer sync now --device nas\n" +
 			"peer sync now --json",
@@ -241,7 +231,9 @@ func (a *app) syncNowCmd() *cobra.Command {
 		Args:        arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(cmd, func(ctx context.Context, c *api.Client) error {
-				v, err := c.SyncNow(ctx, device)
+				m := a.meter("catalogue", "entries")
+				v, err := c.SyncNow(ctx, device, m.transfer)
+				m.done()
 				if err != nil {
 					return err
 				}

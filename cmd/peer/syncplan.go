@@ -46,6 +46,10 @@ func (a *app) planText(v node.PlanView) string {
 	if v.Paused != "" {
 		fmt.Fprintf(&b, "paused     %s\n", escape(v.Paused))
 	}
+	fmt.Fprintf(&b, "chosen by  %s\n", strings.Join([]string{
+		"push up to " + count(v.Thresholds.Push), "bulk above " + count(v.Thresholds.Bulk),
+		"snapshot above " + count(v.Thresholds.Snapshot) + " where nothing is held",
+	}, a.sep()))
 	if len(v.Feeds) == 0 {
 		b.WriteString("nothing is lacking, as far as any device has told\n")
 	}

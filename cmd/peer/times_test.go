@@ -83,12 +83,18 @@ func FuzzParseTime(f *testing.F) {
 }
 
 func TestMeterLine(t *testing.T) {
-	m := (&app{env: func(string) string { return "" }}).meter("indexing", "names")
-	m.began = noon
-	for want, c := range map[string][2]uint64{"indexing 0 names": {0, 0}, "indexing 1 name": {1, 0}, "indexing 1,000 names": {1000, 0},
-		"indexing 0 of 1 name": {0, 1}, "indexing 1 of 2 names": {1, 2}} {
-		if got := m.line(noon, c[0], c[1]); got != want {
+	a := &app{env: func(string) string { return "" }}
+	for want, p := range map[string]node.Progress{
+		"indexing 0 names": {}, "indexing 1 name": {Done: 1}, "indexing 1,000 names": {Done: 1000},
+		"indexing 0 of 1 name": {Total: 1}, "indexing 1 of 2 names": {Done: 1, Total: 2},
+		"indexing 1 of 2 names, 3/s, 1.0 s left, loading": {Done: 1, Total: 2, Rate: 3.9, ETASeconds: .2, Phase: "loading"},
+		"indexing 1 of 2 names, 2m 5s left":               {Done: 1, Total: 2, Rate: .008, ETASeconds: 125},
+	} {
+		if got := strings.ReplaceAll(a.meter("indexing", "names").line(p), a.sep(), ", "); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if got := strings.Join(a.progress(node.Progress{Done: 1}, "entries"), ""); got != "1 entry" {
+		t.Errorf("%q", got)
 	}
 }

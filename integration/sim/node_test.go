@@ -322,7 +322,7 @@ func (n *node) sender(to *node) *statebatch.Sender {
 	s, ok := n.senders[to.i]
 	if !ok {
 		s = statebatch.NewSender(statebatch.SenderConfig{
-			Store: n.st, Peer: to.dev, Session: n.w.session(), Notes: &notes{n}, Now: n.wall,
+			Store: n.st, Peer: to.dev, Session: n.w.session(), Near: statebatch.DefaultNear, Notes: &notes{n}, Now: n.wall,
 			Open: func(context.Context) (*protocol.Conn, error) { return nil, errors.ErrUnsupported },
 		})
 		n.senders[to.i] = s
@@ -363,6 +363,8 @@ func (o *notes) Chosen(p backfill.Pull) {
 }
 
 func (o *notes) Asked(backfill.Pull, string) {}
+
+func (o *notes) Compared(backfill.Pull, int, int, int) {}
 
 func (o *notes) Received(p backfill.Pull, entries, _ int, _ time.Duration) {
 	o.pending[p.Session] += entries
@@ -430,6 +432,8 @@ func (o *notes) Absorbed(p backfill.Pull, absorbed int, to feed.Head) {
 	n.check()
 	n.w.pause()
 }
+
+func (o *notes) Serving(protocol.SessionID, record.DeviceID, uint64) {}
 
 func (o *notes) Served(_ protocol.SessionID, to record.DeviceID, id feed.ID, request string, _, _ int) {
 	if kind, out := o.out[to]; out && request == "open" && o.w.belonging {
