@@ -195,7 +195,7 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		files     int
 		want, why string
 	}{
-		{60, StrategySnapshot, "nothing is held"},
+		{60, StrategySnapshot, "0 entries are held, 61 are lacking"},
 		{10, StrategyPages, "at most 20; delta: position"},
 		{30, StrategyBulk, "more than 20; delta: position"},
 		{0, StrategyPush, "its owner is connected, and pushes up to 2"},
