@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"peerdex/catalog"
@@ -21,6 +22,7 @@ const (
 	commitBar   = bulkEntries / 200_000 // seconds
 	pagesBar    = 15                    // seconds
 	wireBar     = 75                    // MiB
+	memoryBar   = 700                   // MiB
 	fewEntries  = bulkEntries / 100     // beside which the cost of an entry is held
 	catchUpOf   = 10_000                // changes
 	diffOf      = 100                   // differences
@@ -33,7 +35,7 @@ func (b *bench) bulk(ctx context.Context) error {
 	var fewCommit, fewPages, fewCPU, manyCommit, manyPages, manyCPU, size []float64
 	for i := range b.runs {
 		note("bulk: run %d of %d", i+1, b.runs)
-		few, err := b.library(ctx, min(fewEntries, b.entries), uint64(2*i))
+		few, err := b.library(ctx, min(fewEntries, b.entries), min(fewEntries, b.entries)/10, uint64(2*i))
 		if err != nil {
 			return err
 		}
@@ -48,7 +50,7 @@ func (b *bench) bulk(ctx context.Context) error {
 		fewPages = append(fewPages, less.took.Seconds()*1e6/float64(few.entries))
 		fewCPU = append(fewCPU, less.used.Seconds()*1e6/float64(few.entries))
 
-		l, err := b.library(ctx, b.entries, uint64(2*i+1))
+		l, err := b.library(ctx, b.entries, b.entries/10, uint64(2*i+1))
 		if err != nil {
 			return err
 		}
@@ -58,16 +60,11 @@ func (b *bench) bulk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, of := range []struct {
-			d   *daemon
-			out *[]float64
-		}{{whole.a, &donor}, {whole.z, &taker}} {
-			_, peak, err := memory(of.d.cmd.Process.Pid)
-			if err != nil {
-				return err
-			}
-			*of.out = append(*of.out, float64(peak)/(1<<20))
+		peaks, err := whole.peaks()
+		if err != nil {
+			return err
 		}
+		donor, taker = append(donor, peaks[0]), append(taker, peaks[1])
 		pages, wire = append(pages, whole.took.Seconds()), append(wire, float64(whole.bytes)/(1<<20))
 		manyPages = append(manyPages, whole.took.Seconds()*1e6/float64(l.entries))
 		manyCPU = append(manyCPU, whole.used.Seconds()*1e6/float64(l.entries))
@@ -103,6 +100,9 @@ func (b *bench) bulk(ctx context.Context) error {
 		if err := diff.stop(ctx); err != nil {
 			return err
 		}
+		if err := errors.Join(few.remove(), l.remove()); err != nil {
+			return err
+		}
 	}
 	share := float64(b.entries) / bulkEntries
 	of := fmt.Sprintf("%d entries of %.0f bytes", b.entries, median(size))
@@ -110,8 +110,8 @@ func (b *bench) bulk(ctx context.Context) error {
 	b.table.add(figure{what: "local commit of " + of + ", durable", unit: "s", got: commit, bar: commitBar * share})
 	b.table.add(figure{what: of + " by pages into a store that is not empty, until they are found", unit: "s", got: pages, bar: pagesBar * share})
 	b.table.add(figure{what: "all bytes of that", unit: "MiB", got: wire, bar: wireBar * share})
-	b.table.add(figure{what: "peak memory of the device that serves them", unit: "MiB", got: donor, bar: 700})
-	b.table.add(figure{what: "peak memory of the device that takes them", unit: "MiB", got: taker, bar: 700})
+	b.table.add(figure{what: "peak memory of the device that serves them", unit: "MiB", got: donor, bar: memoryBar})
+	b.table.add(figure{what: "peak memory of the device that takes them", unit: "MiB", got: taker, bar: memoryBar})
 	b.table.add(figure{what: fmt.Sprintf("catch-up of %d changes", catchUpOf) + among, unit: "s", got: caught, bar: 1})
 	b.table.add(figure{what: "all bytes of that", unit: "MiB", got: caughtWire, bar: 2})
 	b.table.add(figure{what: fmt.Sprintf("tree diff of %d scattered differences", diffOf) + among, unit: "s", got: diffed, bar: 0.5})
@@ -138,9 +138,9 @@ type library struct {
 	size          float64 // bytes of key and record, on average
 }
 
-// library makes the homes. The device that serves holds all entries, the one that lacks them a tenth as many
+// library makes the homes. The device that serves holds all entries, and it and the one that lacks them held
 // of another location.
-func (b *bench) library(ctx context.Context, entries int, seed uint64) (*library, error) {
+func (b *bench) library(ctx context.Context, entries, held int, seed uint64) (*library, error) {
 	all, err := b.three(ctx)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (b *bench) library(ctx context.Context, entries int, seed uint64) (*library
 	if l.commit, err = scan(ctx, own, l.feed, l.files); err != nil {
 		return nil, err
 	}
-	if _, err := scan(ctx, own, other, randomFiles(entries/10, seed+1<<32)); err != nil {
+	if _, err := scan(ctx, own, other, randomFiles(held, seed+1<<32)); err != nil {
 		return nil, err
 	}
 	for i, id := range []feed.ID{l.feed, other} {
@@ -172,11 +172,20 @@ func (b *bench) library(ctx context.Context, entries int, seed uint64) (*library
 			return nil, err
 		}
 	}
-	err = into(l.serves, func(s *store.Store) error { return bring(own, s, feed.ID{Device: l.away.id}, other, l.feed) })
+	both := []feed.ID{{Device: l.away.id}, other}
+	if held == 0 {
+		both = both[:1]
+	}
+	err = into(l.serves, func(s *store.Store) error { return bring(own, s, append(both, l.feed)...) })
 	if err == nil {
-		err = into(l.lacks, func(s *store.Store) error { return bring(own, s, feed.ID{Device: l.away.id}, other) })
+		err = into(l.lacks, func(s *store.Store) error { return bring(own, s, both...) })
 	}
 	return l, errors.Join(err, own.Close())
+}
+
+// remove frees the disk of the devices, none of which runs.
+func (l *library) remove() error {
+	return errors.Join(os.RemoveAll(l.serves.home), os.RemoveAll(l.lacks.home), os.RemoveAll(l.away.home))
 }
 
 // three makes a library of three devices that know each other, and ends them.
@@ -414,6 +423,18 @@ func (j joined) cpu() (time.Duration, error) {
 	}
 	z, err := cpu(j.z.cmd.Process.Pid)
 	return a + z, err
+}
+
+// peaks returns the most memory that either has held, in MiB.
+func (j joined) peaks() (out [2]float64, err error) {
+	for i, d := range []*daemon{j.a, j.z} {
+		_, peak, err := memory(d.cmd.Process.Pid)
+		if err != nil {
+			return out, err
+		}
+		out[i] = float64(peak) / (1 << 20)
+	}
+	return out, nil
 }
 
 func (j joined) stop(ctx context.Context) error {

@@ -223,7 +223,7 @@ func (b *bench) stock(home string, owners []owner) (names, folder string, each [
 		if err := errors.Join(err, own.Close()); err != nil {
 			return "", "", nil, err
 		}
-		entries := catalogue(b.entries/len(owners), uint64(i+1), false, &list)
+		entries := catalogue(b.entries/len(owners), uint64(i+1), &list)
 		head, err := headOf(s.Library(), feed.ID{Device: o.id, Location: location}, entries)
 		if err != nil {
 			return "", "", nil, err
@@ -282,8 +282,8 @@ func (o owner) declare(own *store.Store, location record.LocationID, path string
 const fullFolder = "one of a hundred"
 
 // catalogue returns the entries of a location as the first scan of makeTree's folders would write them, and
-// adds their names to list, one a line. hashed: their contents have been read since, and no two are the same.
-func catalogue(entries int, seed uint64, hashed bool, list *bytes.Buffer) []feed.Entry {
+// adds their names to list, one a line.
+func catalogue(entries int, seed uint64, list *bytes.Buffer) []feed.Entry {
 	r := rand.New(rand.NewPCG(seed, 1))
 	ends := []string{".jpg", ".txt", ".pdf", ".mp4", ".go", ".tar.gz"}
 	type dir struct {
@@ -318,11 +318,6 @@ func catalogue(entries int, seed uint64, hashed bool, list *bytes.Buffer) []feed
 			continue
 		}
 		f.Name = name(r, i, ends[r.IntN(len(ends))])
-		if hashed {
-			for k := range f.Hash {
-				f.Hash[k] = byte(r.Uint32())
-			}
-		}
 		add(f)
 	}
 	return out

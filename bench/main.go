@@ -33,6 +33,7 @@ type bench struct {
 	entries  int
 	searches int
 	idle     time.Duration
+	joins    []float64 // seconds of each run of the figure join
 	table    table
 	cleanup  []*daemon
 }
@@ -51,7 +52,7 @@ var figures = []struct {
 	{"pair", (*bench).pairing, false},
 	{"find", (*bench).search, false},
 	{"bulk", (*bench).bulk, false},
-	{"pipe", (*bench).pipe, false},
+	{"join", (*bench).join, false},
 	{"crdt", (*bench).crdt, true},
 }
 

@@ -2,10 +2,7 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
@@ -24,89 +20,41 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-
-	"peerdex/feed"
-	"peerdex/hlc"
-	"peerdex/record"
-	"peerdex/store"
 )
 
 // pipeProtocol is spoken between two ends of the raw pipe only.
 const pipeProtocol = "/peerdex/bench/pipe/1"
 
-// pipe measures the limit of every join: the rows of a store, all families as they lie there, read in their order,
-// compressed, sent over one libp2p stream, and written by Badger's stream writer. Nothing is verified.
-func (b *bench) pipe(ctx context.Context) error {
-	donor, err := b.donor()
-	if err != nil {
-		return err
-	}
+// pipe measures the limit of a join: the rows of a donor's store, all families as they lie there, read in their
+// order, compressed, sent over one libp2p stream, and written by Badger's stream writer. Nothing is verified.
+func (b *bench) pipe(ctx context.Context, donor *daemon) (moved, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return moved{}, err
 	}
-	var runs []moved
-	for i := range b.runs {
-		note("pipe: run %d of %d", i+1, b.runs)
-		dir, err := b.fresh("pipe-")
-		if err != nil {
-			return err
-		}
-		m, err := move(ctx, func(listen string) *exec.Cmd {
-			return exec.CommandContext(ctx, self, pipeEnd, "hold", donor, listen)
-		}, func(words []string) *exec.Cmd {
-			return exec.CommandContext(ctx, self, pipeEnd, "join", dir, words[0])
-		}, 1)
-		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
-			return err
-		}
-		runs = append(runs, m)
+	rows, err := storeOf(donor)
+	if err != nil {
+		return moved{}, err
 	}
-	b.table.add(figure{what: fmt.Sprintf("raw pipe of all rows of %d entries: Badger read, zstd, one libp2p stream, stream writer, no verification; all of it on disk", b.entries), unit: "s", got: column(runs, func(m moved) float64 { return m.marks[0] })})
-	b.table.addMoved(runs)
-	return nil
+	dir, err := b.fresh("pipe-")
+	if err != nil {
+		return moved{}, err
+	}
+	m, err := move(ctx, func(listen string) *exec.Cmd {
+		return exec.CommandContext(ctx, self, pipeEnd, "hold", rows, listen)
+	}, func(words []string) *exec.Cmd {
+		return exec.CommandContext(ctx, self, pipeEnd, "join", dir, words[0])
+	}, 1)
+	return m, errors.Join(err, os.RemoveAll(dir))
 }
 
-// donor makes a store that holds one location of another device and returns where its rows lie.
-func (b *bench) donor() (dir string, err error) {
-	root, err := b.fresh("donor-")
-	if err != nil {
-		return "", err
-	}
-	var keys [2]ed25519.PrivateKey
-	for i := range keys {
-		if _, keys[i], err = ed25519.GenerateKey(rand.Reader); err != nil {
-			return "", err
-		}
-	}
-	id := func(k ed25519.PrivateKey) record.DeviceID { return record.DeviceID(k.Public().(ed25519.PublicKey)) }
-	clock := hlc.NewClock(time.Now, hlc.At(time.Now()), func(hlc.Stamp) error { return nil })
-	s, err := store.Open(root, store.Config{
-		Device: id(keys[0]), Library: feed.LibraryID{1}, Boot: 1, Clock: clock.Now,
-		Sign: func(h feed.Head) feed.Head { return h.Sign(keys[0]) },
-	})
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	entries := catalogue(b.entries, 1, true, &bytes.Buffer{})
-	head, err := headOf(s.Library(), feed.ID{Device: id(keys[1]), Location: record.LocationID{1}}, entries)
-	if err != nil {
-		return "", err
-	}
-	head = head.Sign(keys[1])
-	l, err := s.Load([]feed.Head{head}, 0)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	if err := l.Add(head.Feed, entries); err != nil {
-		return "", err
-	}
-	if _, err := l.Install(nil, nil); err != nil {
-		return "", err
-	}
+// storeOf returns the folder that holds the rows of a daemon that does not run.
+func storeOf(d *daemon) (string, error) {
+	root := filepath.Join(d.home, "store")
 	name, err := os.ReadFile(filepath.Join(root, "CURRENT"))
+	if errors.Is(err, os.ErrNotExist) {
+		return root, nil
+	}
 	return filepath.Join(root, strings.TrimSpace(string(name))), err
 }
 
