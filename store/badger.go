@@ -253,45 +253,44 @@ func (e *engine) open() error {
 	return nil
 }
 
-// flush makes the logs durable and returns how many transactions that covers. A full memtable is replaced by
-// a writer, and so are the files: none runs while Badger looks which log is in use.
+// flush makes the logs durable and returns how many transactions that covers. Writers go on meanwhile, where
+// the system allows it.
 func (e *engine) flush() (covers uint64, err error) {
-	e.write.Lock()
+	covers = e.committed.Load() // of what is in other files than those entered now, every byte is durable
 	d, err := e.enter()
 	if err != nil {
-		e.write.Unlock()
 		return 0, err
 	}
 	defer d.active.Done()
-	covers = e.committed.Load()
+	if syncsMapped {
+		return covers, syncLogs(d.dir)
+	}
+	e.write.Lock() // a full memtable is replaced by a writer: none runs while Badger looks which is in use
 	err = d.db.Sync()
 	e.write.Unlock()
-	return covers, errors.Join(err, syncFull(d.dir))
+	return covers, errors.Join(err, syncLogs(d.dir))
 }
 
-// syncFull makes the logs of memtables durable that are full and wait to become tables: Badger's own Sync
-// covers the one alone that is being written. It comes after that Sync: a memtable that fills up in between
-// was covered by it.
-func syncFull(dir string) error {
-	names, err := os.ReadDir(dir) // sorted
+// syncLogs makes the logs of all memtables durable that are no tables yet. Badger's own Sync covers the one alone
+// that is being written, and not while somebody writes it. One that is gone by the time it is looked at is a table,
+// which was made durable first.
+func syncLogs(dir string) error {
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	var logs []string
-	for _, e := range names {
-		if strings.HasSuffix(e.Name(), memSuffix) {
-			logs = append(logs, filepath.Join(dir, e.Name()))
+	for _, name := range names {
+		if !strings.HasSuffix(name.Name(), memSuffix) {
+			continue
 		}
-	}
-	for _, name := range logs[:max(len(logs)-1, 0)] { // the last is being written
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		f, err := os.OpenFile(filepath.Join(dir, name.Name()), os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a table by now, which was made durable first
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := errors.Join(syncData(f), f.Close()); err != nil {
 			return err
 		}
 	}

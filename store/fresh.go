@@ -111,7 +111,7 @@ func (f *fresh) CatchUp(left func(key []byte) bool) (rows int, err error) {
 func (f *fresh) Update(fn func(kv.Tx) error) error { return f.next.update(fn) }
 
 func (f *fresh) Sync() error {
-	return errors.Join(f.next.db.Sync(), syncFull(f.dir), SyncDir(f.dir))
+	return errors.Join(f.next.db.Sync(), syncLogs(f.dir), SyncDir(f.dir))
 }
 
 func (f *fresh) Switch(last func() error) error {
