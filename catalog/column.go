@@ -94,9 +94,7 @@ const loadPart = 100_000
 
 // load reads what the store holds, with as many goroutines as there are processors.
 func (c *column) load(ctx context.Context, past *store.Past) error {
-	c.mu.RLock()
-	segments := maps.Clone(c.segments) // one dropped meanwhile is filled for nobody
-	c.mu.RUnlock()
+	segments := c.all() // one dropped meanwhile is filled for nobody
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for id, s := range segments {
@@ -149,6 +147,13 @@ func (c *column) segment(id feed.ID) *segment {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.segments[id]
+}
+
+// all returns the names of every location that the store holds entries of.
+func (c *column) all() map[feed.ID]*segment {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return maps.Clone(c.segments)
 }
 
 // Fresh is store.Follower's.

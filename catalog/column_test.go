@@ -164,7 +164,7 @@ func check(tb rapid.TB, c *Catalog, s *side, queries ...query.Query) {
 				set.Devices = []record.DeviceID{s.id}
 			case "hash":
 				var err error
-				set, err = c.Hashed(term.Values)
+				set, err = c.Hashed(context.Background(), term.Values)
 				ok(tb, err)
 				for _, st := range s.States() { // the index is right, too
 					for id, f := range s.files(tb, st.Feed) {

@@ -48,8 +48,6 @@ type Reader interface {
 	Follow(f store.Follower) (*store.Past, error)
 	// Registers calls fn for the winners of one kind of entity, ordered by key.
 	Registers(kind record.EntityKind, fn func(record.Register) error) error
-	// ByHash calls fn for every live file whose hash begins with prefix, in order of hashes.
-	ByHash(prefix []byte, fn func(hash record.Hash, id feed.ID, entry record.EntryID) error) error
 	// Winners is Registers for several kinds in turn; Current tells whether what it saw still holds.
 	Winners(fn func(record.Register) error, kinds ...record.EntityKind) (store.Edition, error)
 	Current(store.Edition) bool

@@ -3,11 +3,8 @@ package catalog
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"peerdex/feed"
 	"peerdex/kv"
@@ -62,41 +59,33 @@ func (s *Set) add(id feed.ID, e record.EntryID) {
 }
 
 // Tagged returns what shows one of some tags, by what was put on the entry or on its content.
-func (c *Catalog) Tagged(m *Marks, tags []Tag) (s Set, err error) {
+func (c *Catalog) Tagged(ctx context.Context, m *Marks, tags []Tag) (s Set, err error) {
+	of := map[record.Hash]bool{}
 	for _, t := range tags {
-		m.On(t.ID, s.add, func(h record.Hash) {
-			err = errors.Join(err, c.feeds.ByHash(h[:], func(_ record.Hash, id feed.ID, e record.EntryID) error {
-				s.add(id, e)
-				return nil
-			}))
-		})
+		m.On(t.ID, s.add, func(h record.Hash) { of[h] = true })
 	}
+	err = c.addContents(ctx, &s, of)
 	return s, err
+}
+
+// addContents adds what has one of some contents.
+func (c *Catalog) addContents(ctx context.Context, s *Set, of map[record.Hash]bool) error {
+	if len(of) == 0 {
+		return nil
+	}
+	return c.contents(ctx, of, func(_ record.Hash, id feed.ID, e record.EntryID) error {
+		s.add(id, e)
+		return nil
+	})
 }
 
 // Hashed returns what has a content whose hash begins with one of some hexadecimal digits.
-func (c *Catalog) Hashed(beginnings []string) (s Set, err error) {
-	for _, digits := range beginnings {
-		err = errors.Join(err, c.hashed(digits, func(_ record.Hash, id feed.ID, e record.EntryID) error {
-			s.add(id, e)
-			return nil
-		}))
-	}
-	return s, err
-}
-
-// hashed calls fn for every file whose hash begins with hexadecimal digits, in order of hashes.
-func (c *Catalog) hashed(digits string, fn func(record.Hash, feed.ID, record.EntryID) error) error {
-	prefix, err := hex.DecodeString(digits[:len(digits)&^1])
-	if err != nil {
-		return fmt.Errorf("hash %q: %w", digits, err)
-	}
-	return c.feeds.ByHash(prefix, func(h record.Hash, id feed.ID, e record.EntryID) error {
-		if !strings.HasPrefix(h.String(), digits) { // an odd number of them
-			return nil
-		}
-		return fn(h, id, e)
+func (c *Catalog) Hashed(ctx context.Context, digits []string) (s Set, err error) {
+	err = c.beginning(ctx, digits, func(_ record.Hash, id feed.ID, e record.EntryID) error {
+		s.add(id, e)
+		return nil
 	})
+	return s, err
 }
 
 // Find calls fn for everything that o asks for: with the entry found and those entries found whose content is

@@ -301,6 +301,7 @@ func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint
 		shown[at][e] = true
 	}
 	var failed error
+	of := map[record.Hash]bool{}
 	m.On(tag, func(at feed.ID, e record.EntryID) {
 		if !there[at] || failed != nil || ctx.Err() != nil {
 			return
@@ -312,17 +313,15 @@ func (c *Catalog) Showing(ctx context.Context, m *Marks, tag record.TagID) (uint
 		if failed = err; ok {
 			show(at, e)
 		}
-	}, func(h record.Hash) {
-		if failed != nil || ctx.Err() != nil {
-			return
-		}
-		failed = c.feeds.ByHash(h[:], func(_ record.Hash, at feed.ID, e record.EntryID) error {
+	}, func(h record.Hash) { of[h] = true })
+	if failed == nil && len(of) > 0 {
+		failed = c.contents(ctx, of, func(_ record.Hash, at feed.ID, e record.EntryID) error {
 			if there[at] {
 				show(at, e)
 			}
 			return nil
 		})
-	})
+	}
 	n := 0
 	for _, entries := range shown {
 		n += len(entries)

@@ -50,7 +50,7 @@ func (c *Catalog) Copies(ctx context.Context, h record.Hash) (out []Item, err er
 		return nil, err
 	}
 	at := map[feed.ID][]record.EntryID{}
-	err = c.feeds.ByHash(h[:], func(_ record.Hash, id feed.ID, e record.EntryID) error {
+	err = c.contents(ctx, map[record.Hash]bool{h: true}, func(_ record.Hash, id feed.ID, e record.EntryID) error {
 		at[id] = append(at[id], e)
 		return nil
 	})
@@ -75,8 +75,8 @@ func (c *Catalog) Copies(ctx context.Context, h record.Hash) (out []Item, err er
 }
 
 // Contents returns up to most hashes of files that begin with some hexadecimal digits.
-func (c *Catalog) Contents(digits string, most int) (out []record.Hash, err error) {
-	err = c.hashed(digits, func(h record.Hash, _ feed.ID, _ record.EntryID) error {
+func (c *Catalog) Contents(ctx context.Context, digits string, most int) (out []record.Hash, err error) {
+	err = c.beginning(ctx, []string{digits}, func(h record.Hash, _ feed.ID, _ record.EntryID) error {
 		if len(out) > 0 && out[len(out)-1] == h {
 			return nil
 		}

@@ -152,7 +152,7 @@ func (n *Node) answerSearch(ctx context.Context, conn *protocol.Conn, l catalog.
 	}
 	id := l.Feed()
 	o := catalog.FindOptions{Query: parsed, Only: &id, Sort: orders[q.Order], Reverse: q.Reverse}
-	if o.Sets, err = n.namedOnWire(id, parsed.Terms()); err != nil {
+	if o.Sets, err = n.namedOnWire(ctx, id, parsed.Terms()); err != nil {
 		return err
 	}
 	page, size, files, hits := &protocol.Found{Head: at}, 0, 0, 0
@@ -188,7 +188,7 @@ func (n *Node) answerSearch(ctx context.Context, conn *protocol.Conn, l catalog.
 
 // namedOnWire returns what the terms of another device's query name in a location. What is not known here
 // names nothing.
-func (n *Node) namedOnWire(id feed.ID, terms []query.Term) (sets []catalog.Set, err error) {
+func (n *Node) namedOnWire(ctx context.Context, id feed.ID, terms []query.Term) (sets []catalog.Set, err error) {
 	for _, t := range terms {
 		var set catalog.Set
 		switch t.Key {
@@ -199,9 +199,9 @@ func (n *Node) namedOnWire(id feed.ID, terms []query.Term) (sets []catalog.Set, 
 				}
 			}
 		case "tag":
-			set, err = n.taggedOnWire(t.Values)
+			set, err = n.taggedOnWire(ctx, t.Values)
 		case "hash":
-			set, err = n.catalog.Hashed(slices.DeleteFunc(slices.Clone(t.Values), func(v string) bool {
+			set, err = n.catalog.Hashed(ctx, slices.DeleteFunc(slices.Clone(t.Values), func(v string) bool {
 				return len(v) < minHash || len(v) > 2*len(record.Hash{}) || strings.Trim(v, "0123456789abcdef") != ""
 			}))
 		case termID:
@@ -224,7 +224,7 @@ func (n *Node) namedOnWire(id feed.ID, terms []query.Term) (sets []catalog.Set, 
 // termID is the key of a term that names entries by their IDs; nobody can type it.
 const termID = "id"
 
-func (n *Node) taggedOnWire(ids []string) (catalog.Set, error) {
+func (n *Node) taggedOnWire(ctx context.Context, ids []string) (catalog.Set, error) {
 	m, err := n.catalog.Marks()
 	if err != nil {
 		return catalog.Set{}, err
@@ -235,5 +235,5 @@ func (n *Node) taggedOnWire(ids []string) (catalog.Set, error) {
 			tags = append(tags, t)
 		}
 	}
-	return n.catalog.Tagged(m, tags)
+	return n.catalog.Tagged(ctx, m, tags)
 }

@@ -136,7 +136,7 @@ func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, err 
 	if err != nil {
 		return nil, err
 	}
-	o, err := n.findOptions(FindQuery{Text: t.Query, Names: t.Names}, m, time.Now())
+	o, err := n.findOptions(ctx, FindQuery{Text: t.Query, Names: t.Names}, m, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	if err != nil {
 		return res, err
 	}
-	o, err := n.findOptions(q, m, start)
+	o, err := n.findOptions(ctx, q, m, start)
 	if err != nil {
 		return res, err
 	}
@@ -139,7 +139,7 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 }
 
 // findOptions finds out what the query's names mean.
-func (n *Node) findOptions(q FindQuery, m *catalog.Marks, now time.Time) (catalog.FindOptions, error) {
+func (n *Node) findOptions(ctx context.Context, q FindQuery, m *catalog.Marks, now time.Time) (catalog.FindOptions, error) {
 	o := catalog.FindOptions{Sort: Sorts[q.Sort], Reverse: q.Reverse}
 	parsed, err := ParseQuery(q.Text, now)
 	if err != nil {
@@ -158,9 +158,9 @@ func (n *Node) findOptions(q FindQuery, m *catalog.Marks, now time.Time) (catalo
 		case "on":
 			set.Devices, err = q.devices(t.Values)
 		case "tag":
-			set, err = n.tagged(m, t.Values)
+			set, err = n.tagged(ctx, m, t.Values)
 		case "hash":
-			set, err = n.catalog.Hashed(t.Values)
+			set, err = n.catalog.Hashed(ctx, t.Values)
 		}
 		if err != nil {
 			return o, err
@@ -186,7 +186,7 @@ func (q FindQuery) devices(values []string) (out []record.DeviceID, err error) {
 }
 
 // tagged returns what shows a tag of one of some names; of a name that several tags have, all of them.
-func (n *Node) tagged(m *catalog.Marks, names []string) (catalog.Set, error) {
+func (n *Node) tagged(ctx context.Context, m *catalog.Marks, names []string) (catalog.Set, error) {
 	var tags []catalog.Tag
 	for _, name := range names {
 		found := m.Named(name)
@@ -199,5 +199,5 @@ func (n *Node) tagged(m *catalog.Marks, names []string) (catalog.Set, error) {
 		}
 		tags = append(tags, found...)
 	}
-	return n.catalog.Tagged(m, tags)
+	return n.catalog.Tagged(ctx, m, tags)
 }

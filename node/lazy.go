@@ -238,7 +238,7 @@ func (n *Node) merge(ctx context.Context, answers []answer, o catalog.FindOption
 	for c := range m.same {
 		hashes = append(hashes, c.hash.String())
 	}
-	copies, err := n.catalog.Hashed(hashes)
+	copies, err := n.catalog.Hashed(ctx, hashes)
 	if err != nil {
 		return nil, err
 	}

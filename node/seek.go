@@ -129,7 +129,7 @@ func (s *seeking) sized(ctx context.Context, it catalog.Item) (int, error) {
 
 // contents returns up to most hashes that begin with some digits.
 func (s *seeking) contents(ctx context.Context, digits string, most int) ([]record.Hash, error) {
-	found, err := s.catalog.Contents(digits, most)
+	found, err := s.catalog.Contents(ctx, digits, most)
 	if err != nil || len(s.lazy) == 0 {
 		return found, err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"peerdex/feed"
 	"peerdex/kv"
-	"peerdex/record"
 )
 
 // reapKeys is how many keys one transaction of Reap deletes.
@@ -81,23 +80,6 @@ func (s *Store) Reap() (more bool, err error) {
 			}
 			if binary.BigEndian.Uint32(k[len(k)-4:]) == uint32(n) {
 				keys = append(keys, bytes.Clone(k))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		err = r.Scan(n.key(famEntry, 0), nil, func(k, v []byte) error {
-			if len(keys) >= reapKeys-1 { // room for the key of its hash
-				return kv.Stop
-			}
-			keys = append(keys, bytes.Clone(k))
-			if _, rec, err := splitValue(v); err == nil {
-				_, key := splitEntry(k)
-				rec, _ := record.Decode(key, rec)
-				if f, ok := rec.(record.File); ok && !f.Hash.IsZero() {
-					keys = append(keys, n.hash(f.Hash, f.ID))
-				}
 			}
 			return nil
 		})

@@ -16,7 +16,6 @@ import (
 //	e num seq key        -> length of local facts, local facts, record     about 120 bytes, one per entry
 //	k num key            -> seq                                            29 bytes, one per entry
 //	c num parent name 0 id -> seq                                          66 bytes, one per live file
-//	h hash num id        -> nothing: a file whose content has the hash       53 bytes, one per hashed file
 //	d num seq key        -> nothing                                        29 bytes, one per tombstone
 //	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
 //	r register key num   -> seq                                            about 70 bytes, one per register
@@ -33,7 +32,6 @@ const (
 	famEntry    = 'e'
 	famKey      = 'k'
 	famChild    = 'c'
-	famHash     = 'h'
 	famTomb     = 'd'
 	famOrphan   = 'o'
 	famRegister = 'r'
@@ -42,8 +40,8 @@ const (
 	famDropped  = 'z'
 )
 
-// feedFamilies are those whose keys begin with the feed's number, but for the entries.
-var feedFamilies = []byte{famKey, famChild, famTomb, famOrphan, famTree}
+// feedFamilies are those whose keys begin with the feed's number.
+var feedFamilies = []byte{famEntry, famKey, famChild, famTomb, famOrphan, famTree}
 
 type num uint32
 
@@ -57,9 +55,7 @@ func numIn(key []byte) (n num, ok bool) {
 	switch family := key[0]; {
 	case family == famRegister:
 		at = len(key) - 4
-	case family == famHash:
-		at += len(record.Hash{})
-	case family != famEntry && !slices.Contains(feedFamilies, family):
+	case !slices.Contains(feedFamilies, family):
 		return 0, false
 	}
 	if at < 1 || len(key) < at+4 {
@@ -93,18 +89,6 @@ func splitChild(k []byte) (parent record.EntryID, name []byte, id record.EntryID
 	copy(parent[:], k)
 	copy(id[:], k[len(k)-len(id):])
 	return parent, k[len(parent) : len(k)-len(id)-1], id
-}
-
-func (n num) hash(h record.Hash, id record.EntryID) []byte {
-	k := append(append(make([]byte, 0, 5+len(h)+len(id)), famHash), h[:]...)
-	return append(binary.BigEndian.AppendUint32(k, uint32(n)), id[:]...)
-}
-
-// splitHash takes the hash, the number and the id out of a key that hash made.
-func splitHash(k []byte) (h record.Hash, n num, id record.EntryID) {
-	k = k[1+copy(h[:], k[1:]):]
-	copy(id[:], k[4:])
-	return h, num(binary.BigEndian.Uint32(k)), id
 }
 
 func (n num) tomb(seq uint64, key []byte) []byte {

@@ -111,22 +111,6 @@ func (s *Store) Names(id feed.ID, fn func(parent record.EntryID, name []byte, ch
 	})
 }
 
-// ByHash calls fn for each live file of any feed whose content's hash begins with prefix, in order of hashes:
-// with a whole hash, for every copy of that content. fn may read the store.
-func (s *Store) ByHash(prefix []byte, fn func(hash record.Hash, id feed.ID, entry record.EntryID) error) error {
-	feeds := s.numbered()
-	return s.eng.View(func(r kv.Reader) error {
-		return r.ScanKeys(append([]byte{famHash}, prefix...), nil, func(k []byte) error {
-			hash, n, entry := splitHash(k)
-			id, known := feeds[n]
-			if !known {
-				return nil // dropped, or newer than this view
-			}
-			return fn(hash, id, entry)
-		})
-	})
-}
-
 // Register returns what everybody sees of one field: the winner over all device feeds.
 func (s *Store) Register(e record.Entity, field string) (won record.Register, ok bool, err error) {
 	key := record.Register{Entity: e, Field: field}.Key()

@@ -282,11 +282,6 @@ func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 		if err := t.kv.Set(r.num.child(rec.Parent, rec.Name, rec.ID), seqBytes(e.Seq)); err != nil {
 			return err
 		}
-		if !rec.Hash.IsZero() {
-			if err := t.kv.Set(r.num.hash(rec.Hash, rec.ID), nil); err != nil {
-				return err
-			}
-		}
 		return t.place(r, rec)
 	case record.Tombstone:
 		r.counts.Tombstones++
@@ -319,11 +314,6 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 		}
 		if err := t.kv.Delete(r.num.child(rec.Parent, rec.Name, rec.ID)); err != nil {
 			return err
-		}
-		if !rec.Hash.IsZero() {
-			if err := t.kv.Delete(r.num.hash(rec.Hash, rec.ID)); err != nil {
-				return err
-			}
 		}
 		return t.unplace(r, rec)
 	case record.Tombstone:
