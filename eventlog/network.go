@@ -22,6 +22,12 @@ type PeerDisconnected struct {
 	ConnectedMS int64  `json:"connected_ms"`
 }
 
+// PeerStalled: a device did not read what it was being sent, and that stream was given up.
+type PeerStalled struct {
+	Sending string `json:"sending"` // a kind of message, or flush
+	Repeats
+}
+
 // AddressResult is what came of dialling one address.
 type AddressResult struct {
 	Address string `json:"address"` // multiaddr
@@ -44,6 +50,7 @@ type PeerDiscovered struct {
 
 func (PeerConnected) Type() Type        { return "peer_connected" }
 func (PeerDisconnected) Type() Type     { return "peer_disconnected" }
+func (PeerStalled) Type() Type          { return "peer_stalled" }
 func (PeerConnectionFailed) Type() Type { return "peer_connection_failed" }
 func (PeerDiscovered) Type() Type       { return "peer_discovered" }
 
@@ -58,6 +65,8 @@ func (d PeerConnected) Summary() string {
 func (d PeerDisconnected) Summary() string {
 	return fmt.Sprintf("%s, after %v", d.ReasonCode, milliseconds(d.ConnectedMS).Round(time.Millisecond))
 }
+
+func (d PeerStalled) Summary() string { return d.Sending + d.Repeats.String() }
 
 func (d PeerConnectionFailed) Summary() string {
 	results := make([]string, 0, len(d.Addresses))
@@ -78,7 +87,13 @@ func (d PeerDiscovered) repeat(_ Detail, r Repeats) Detail {
 	return d
 }
 
+func (d PeerStalled) repeatKey() string          { return d.Sending }
 func (d PeerConnectionFailed) repeatKey() string { return d.Reason }
+
+func (d PeerStalled) repeat(_ Detail, r Repeats) Detail {
+	d.Repeats = r
+	return d
+}
 
 func (d PeerConnectionFailed) repeat(_ Detail, r Repeats) Detail {
 	d.Repeats = r

@@ -78,6 +78,7 @@ var declared = []Type{
 
 	declare[PeerConnected](Network, Info, 0),
 	declare[PeerDisconnected](Network, Info, 0),
+	declare[PeerStalled](Network, Warning, 30*time.Second),
 	declare[PeerConnectionFailed](Network, Debug, 5*time.Minute),
 	declare[PeerDiscovered](Network, Debug, 5*time.Minute),
 	declare[BackfillRequestSent](Network, Debug, 0),

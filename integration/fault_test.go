@@ -256,6 +256,9 @@ func TestN19AwayDelaysNobody(t *testing.T) {
 	if d, ok := a.other("gamma"); !ok || d.ItLacks == nil || *d.ItLacks == 0 {
 		t.Errorf("alpha shows gamma as %+v", d)
 	}
+	if held := a.metrics().Performance.Memory["serve"].Bytes; held > 16<<10 {
+		t.Errorf("%d bytes are reserved for a device that is stopped: more than the push it was sent", held)
+	}
 	c.signal(syscall.SIGCONT)
 	same(t, 202+20, a.client, b.client, c.client)
 	inStep(t, a, b, c)

@@ -179,6 +179,7 @@ var silentEvents = map[eventlog.Type]string{
 	"events_dropped":    "needs more events at once than the log queues, or a disk that fails: eventlog, TestOverflow and TestDiskFails",
 	"events_pruned":     "needs days, or 64 MB of events: eventlog, TestSizeCap",
 	"memory_refused":    "needs more at a time than one machine's processes ask for: node, TestNoMemory",
+	"peer_stalled":      "needs a device that reads nothing for 24 s: TestReceiverThatDoesNotRead",
 	"feed_orphaned":     "needs a week: node, TestOrphanBelowTheFloor and TestOrphanOfNobody",
 	"feed_cloned":       "needs a home that runs twice: TestHomeCloned, and node, TestClone",
 	"feed_rolled_back":  "needs a store put back to what it was: node, TestStoreRolledBack",

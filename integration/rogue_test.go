@@ -250,3 +250,39 @@ func (r *rogue) head(entries []feed.Entry) feed.Head {
 		Library: r.welcome.Library, Feed: feed.ID{Device: r.device}, Seq: seq, Count: uint64(len(entries)), Root: root, Boot: 7, Stamp: hlc.At(time.Now()),
 	}.Sign(r.key)
 }
+
+// headOf receives on a session until the other side has told the head of a location of its own, and goes on, answering
+// heartbeats, until the test ends.
+func (r *rogue) headOf(session *protocol.Conn) feed.Head {
+	r.t.Helper()
+	found := make(chan feed.Head, 1)
+	go func() {
+		for {
+			m, err := session.Recv()
+			if err != nil {
+				close(found)
+				return
+			}
+			if ping, ok := m.(*protocol.Ping); ok && errors.Join(session.Send(ping.Pong(time.Now(), time.Now())), session.Flush()) != nil {
+				continue // the next Recv says why
+			}
+			heads, ok := m.(*protocol.Heads)
+			if !ok {
+				continue
+			}
+			for _, h := range heads.Heads {
+				if h.Best.Feed.Device == r.target && !h.Best.Feed.IsDevice() {
+					select {
+					case found <- h.Best:
+					default:
+					}
+				}
+			}
+		}
+	}()
+	head, ok := <-found
+	if !ok {
+		r.t.Fatal("the session ended before a head was told")
+	}
+	return head
+}

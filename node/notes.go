@@ -158,6 +158,9 @@ func (n *Node) noteDisconnected(s *session, err error) {
 // blame counts what a stream to or from a peer ended with: against the peer if it broke the protocol.
 func (n *Node) blame(d record.DeviceID, err error) {
 	n.noteFrameRefused(d, err)
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Stalled() != "" {
+		n.events.Add(eventlog.PeerStalled{Sending: e.Stalled()}, eventlog.Peer(idText(d)))
+	}
 	if fault, ok := errors.AsType[*protocol.Error](err); ok && fault.Fault() {
 		n.accuse(d, fault, !errors.Is(err, statebatch.ErrOtherHistory))
 		return

@@ -115,6 +115,7 @@ type Error struct {
 	Detail string // our own words with numbers and quoted text; stays on this side
 	Remote bool   // the other side said so
 	ended  bool   // this side had reset the stream, for a reason told elsewhere
+	stall  string // what was being sent when the other side did not read
 	cause  error
 }
 
@@ -146,6 +147,9 @@ func (e *Error) Fault() bool {
 
 // Ended reports whether the error is nothing new: what was under way on a stream that this side reset.
 func (e *Error) Ended() bool { return e.ended }
+
+// Stalled returns what was being sent if the stream ended because the other side did not read for too long; else "".
+func (e *Error) Stalled() string { return e.stall }
 
 // CodeOf returns the code that err means on the wire: its own if it holds an *Error or a Code, one of
 // the table for errors known there, CodeTimeout for deadlines, else CodeInternal. It returns 0 for nil.

@@ -212,7 +212,7 @@ func (c *Conn) Send(m Message) error {
 	tail := binary.LittleEndian.AppendUint32(make([]byte, 0, 4), checksum(m.number(), flags, payload))
 	for _, part := range [...][]byte{head, payload, tail} {
 		if _, err := c.w.Write(part); err != nil {
-			c.werr = c.broken("send "+s.name, err)
+			c.werr = c.stuck(s.name, c.broken("send "+s.name, err))
 			return c.werr
 		}
 	}
@@ -234,7 +234,7 @@ func (c *Conn) flush() error {
 		return c.werr
 	}
 	if err := c.w.Flush(); err != nil {
-		c.werr = c.broken("flush", err)
+		c.werr = c.stuck("flush", c.broken("flush", err))
 	}
 	return c.werr
 }
@@ -406,6 +406,14 @@ func (c *Conn) broken(doing string, err error) error {
 		code = CodeMalformed
 	}
 	return &Error{Code: code, Detail: fmt.Sprintf("%s: %v", doing, err), cause: err}
+}
+
+// stuck notes in err that the other side did not read what was being sent, if that is why it came to a timeout.
+func (c *Conn) stuck(what string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == CodeTimeout && !e.Remote {
+		e.stall = what
+	}
+	return err
 }
 
 func noEOF(err error) error {

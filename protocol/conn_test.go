@@ -406,6 +406,9 @@ func TestDeadlines(t *testing.T) {
 		if !errors.Is(err, protocol.CodeTimeout) {
 			t.Errorf("a peer that does not read: %v", err)
 		}
+		if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Stalled() != "page" || e.Fault() {
+			t.Errorf("a peer that does not read: %#v", err)
+		}
 		if again := c.Flush(); again != err {
 			t.Errorf("then %v", again)
 		}
