@@ -87,7 +87,7 @@ const (
 type Thresholds struct {
 	Push     uint64 `json:"push"`     // seqs that an owner pushes at most in one batch; 0 means 100, or Bulk if that is less; the most is 1,000
 	Bulk     uint64 `json:"bulk"`     // entries above which it is much at once: announced, and for a metered location waiting; 0 means 10,000
-	Snapshot uint64 `json:"snapshot"` // entries above which a snapshot is fetched where nothing is held; 0 means Bulk
+	Snapshot uint64 `json:"snapshot"` // entries above which a snapshot is fetched, where fewer are held; 0 means Bulk
 }
 
 // defaultBulk is how many entries are much at once.

@@ -200,6 +200,17 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		{30, StrategyBulk, "more than 20; delta: position"},
 		{0, StrategyPush, "its owner is connected, and pushes up to 2"},
 	} {
+		if err := a.indexer.Rescan(t.Context(), loc); err != nil { // or a change of the folder itself comes late
+			t.Fatal(err)
+		}
+		if st, _ := a.store.State(id); st.Settled != nil {
+			await(t, "in step before, and nothing waited for", func() bool {
+				b.mu.Lock()
+				_, waits := b.lacks[id]
+				b.mu.Unlock()
+				return !waits && inStep(a, b)()
+			})
+		}
 		if _, err := b.Pause(t.Context(), "", 0); err != nil {
 			t.Fatal(err)
 		}

@@ -59,7 +59,7 @@ func (a *app) startCmd() *cobra.Command {
 	fs.Var(spanFlag{&f.rescan}, "rescan", "time between full scans of each folder (default 1h)")
 	fs.Var(countFlag{&f.thresholds.Push}, "push", "changes that are pushed at most to a device that lacks them, 1000 or fewer (default 100)")
 	fs.Var(countFlag{&f.thresholds.Bulk}, "bulk", "entries above which a change is much at once: it is announced, and waits where the folder is metered (default 10000)")
-	fs.Var(countFlag{&f.thresholds.Snapshot}, "snapshot", "entries above which a device that holds none fetches a snapshot (default: as --bulk)")
+	fs.Var(countFlag{&f.thresholds.Snapshot}, "snapshot", "entries above which a snapshot is fetched where fewer are held (default: as --bulk)")
 	for _, name := range []string{"pubsub", "mdns"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	}

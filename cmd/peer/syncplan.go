@@ -48,7 +48,7 @@ func (a *app) planText(v node.PlanView) string {
 	}
 	fmt.Fprintf(&b, "chosen by  %s\n", strings.Join([]string{
 		"push up to " + count(v.Thresholds.Push), "bulk above " + count(v.Thresholds.Bulk),
-		"snapshot above " + count(v.Thresholds.Snapshot) + " where nothing is held",
+		"snapshot above " + count(v.Thresholds.Snapshot) + " where fewer are held",
 	}, a.sep()))
 	if len(v.Feeds) == 0 {
 		b.WriteString("nothing is lacking, as far as any device has told\n")
