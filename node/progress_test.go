@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"peerdex/backfill"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/protocol"
 	"peerdex/snapshot"
 )
 
@@ -198,18 +200,12 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		{60, StrategySnapshot, "0 entries are held, 61 are lacking"},
 		{10, StrategyPages, "at most 20; delta: position"},
 		{30, StrategyBulk, "more than 20; delta: position"},
-		{0, StrategyPush, "its owner is connected, and pushes up to 2"},
 	} {
 		if err := a.indexer.Rescan(t.Context(), loc); err != nil { // or a change of the folder itself comes late
 			t.Fatal(err)
 		}
 		if st, _ := a.store.State(id); st.Settled != nil {
-			await(t, "in step before, and nothing waited for", func() bool {
-				b.mu.Lock()
-				_, waits := b.lacks[id]
-				b.mu.Unlock()
-				return !waits && inStep(a, b)()
-			})
+			await(t, "in step before", inStep(a, b))
 		}
 		if _, err := b.Pause(t.Context(), "", 0); err != nil {
 			t.Fatal(err)
@@ -231,9 +227,6 @@ func TestPlanIsWhatHappens(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, "all of it", inStep(a, b))
-		if x.want == StrategyPush { // counted where it is pushed
-			break
-		}
 		counted[x.want]++
 		var last eventlog.StrategySelected
 		await(t, "the choice", func() bool {
@@ -254,6 +247,30 @@ func TestPlanIsWhatHappens(t *testing.T) {
 				t.Errorf("counted %v, want %v", got, counted)
 			}
 		}
+	}
+}
+
+// What the owner is expected to push is planned as that, until the push has failed to come.
+func TestPlanOfPush(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	id := locationFeed(a.self, loc)
+	st, _ := b.store.State(id)
+	st.Best.Seq++
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.lacks, id)
+	was := b.peers[a.self].heads[id]
+	b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &st.Best, Best: st.Best}
+	defer func() { b.peers[a.self].heads[id] = was }()
+	plan := func() FeedPlan { return b.planFeed(st, backfill.Elect(now, b.candidates([]feed.State{st})), now) }
+	if f := plan(); f.Strategy != StrategyPush || f.DonorName != "a" || f.Road != "" || f.Reason != "1 lacking: its owner is connected, and pushes up to 100" {
+		t.Errorf("%+v", f)
+	}
+	b.lacks[id] = lack{settled: st.Settled.Seq, since: now.Add(-pushGrace)}
+	defer delete(b.lacks, id)
+	if f := plan(); f.Strategy != StrategyPages || f.DonorName != "a" || f.Road != "delta" || f.Reason != "1 lacking: at most 10000; delta: position" {
+		t.Errorf("%+v", f)
 	}
 }
 
