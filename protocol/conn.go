@@ -319,12 +319,12 @@ func (c *Conn) readHead() (number, flags uint8, n uint64, err error) {
 		flags, err = c.r.ReadByte()
 	}
 	if err != nil {
-		return 0, 0, 0, c.broken("frame head", noEOF(err))
+		return 0, 0, 0, c.cut("frame head", err)
 	}
 	for shift := uint(0); ; shift += 7 {
 		b, err := c.r.ReadByte()
 		if err != nil {
-			return 0, 0, 0, c.broken("frame head", noEOF(err))
+			return 0, 0, 0, c.cut("frame head", err)
 		}
 		n |= uint64(b&0x7f) << shift
 		if b < 0x80 {
@@ -343,7 +343,7 @@ func (c *Conn) readBody(name string, number, flags uint8, n int) ([]byte, error)
 	}
 	buf := make([]byte, n+4)
 	if _, err := io.ReadFull(c.r, buf); err != nil {
-		return nil, c.broken("frame body", noEOF(err))
+		return nil, c.cut("frame body", err)
 	}
 	payload := buf[:n:n]
 	if got, want := checksum(number, flags, payload), binary.LittleEndian.Uint32(buf[n:]); got != want {
@@ -399,11 +399,8 @@ func (c *Conn) broken(doing string, err error) error {
 		return e
 	}
 	code := CodeLost
-	switch {
-	case timedOut(err):
+	if timedOut(err) {
 		code = CodeTimeout
-	case err == io.ErrUnexpectedEOF: // this stream was closed within a frame; a connection that broke wraps its own
-		code = CodeMalformed
 	}
 	return &Error{Code: code, Detail: fmt.Sprintf("%s: %v", doing, err), cause: err}
 }
@@ -416,11 +413,13 @@ func (c *Conn) stuck(what string, err error) error {
 	return err
 }
 
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+// cut is broken for what happens within a frame: the other side must not close the stream there. A connection that
+// broke says so in an error of its own, which may wrap io.EOF.
+func (c *Conn) cut(doing string, err error) error {
+	if (err == io.EOF || err == io.ErrUnexpectedEOF) && c.ended.Load() == 0 {
+		return &Error{Code: CodeMalformed, Detail: doing + " is cut short", cause: io.ErrUnexpectedEOF}
 	}
-	return err
+	return c.broken(doing, err)
 }
 
 func uvarintLen(v uint64) int {

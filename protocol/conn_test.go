@@ -298,22 +298,6 @@ func TestFramesCutShort(t *testing.T) {
 	}
 }
 
-// brokenStream is one whose connection ended in the middle of a record of TLS.
-type brokenStream struct{ *protocoltest.Stream }
-
-func (brokenStream) Read([]byte) (int, error) {
-	return 0, fmt.Errorf("stream reset: connection closed: %w", io.ErrUnexpectedEOF)
-}
-
-// A connection that breaks is nobody's fault.
-func TestConnectionBreaks(t *testing.T) {
-	_, b := protocoltest.Pipe()
-	_, err := protocol.NewConn(brokenStream{b}, protocol.ConnConfig{}).Recv()
-	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodeLost || e.Fault() {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestResets(t *testing.T) {
 	a, b := protocoltest.Pipe()
 	left, right := protocol.NewConn(a, protocol.ConnConfig{}), protocol.NewConn(b, protocol.ConnConfig{})

@@ -154,6 +154,9 @@ var (
 
 func (s netStream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
+	if n > 0 { // yamux has read, and could not say so to the other side. What there is to say about that, the next read does
+		return n, nil
+	}
 	return n, translate(err)
 }
 
