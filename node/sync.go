@@ -253,7 +253,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		if len(feeds) == 0 || len(n.pulls) >= maxPulls {
 			continue
 		}
-		slices.SortFunc(feeds, feed.ID.Compare) // device feeds sort before the location feeds they tell of
+		slices.SortFunc(feeds, pullOrder)
 		p := &pulling{
 			id: protocol.NewSessionID(), donor: c.Device, feeds: feeds, started: now,
 			kind: n.kindOf(feeds), floors: map[feed.ID]feed.Head{},
@@ -271,6 +271,18 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		n.noteElection(p, order, now)
 	}
 	return out
+}
+
+// pullOrder puts device feeds before all others: they are short, and tell of locations and of where other donors are,
+// should this one go.
+func pullOrder(a, b feed.ID) int {
+	if a.IsDevice() != b.IsDevice() {
+		if a.IsDevice() {
+			return -1
+		}
+		return 1
+	}
+	return a.Compare(b)
 }
 
 // lacking returns the followed feeds of others that somebody may bring further, but for those whose entries
