@@ -1,8 +1,9 @@
 package integration
 
 import (
-	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -137,42 +138,56 @@ func (f *files) wantWhole(t testing.TB) (unsettled int) {
 	return unsettled
 }
 
+// content is what a store holds of a feed that is settled: the head, and a digest of every byte of every entry.
+type content struct {
+	head    feed.Head
+	entries [sha256.Size]byte
+}
+
+// contents returns what is held of each settled feed.
+func (f *files) contents(t testing.TB) map[feed.ID]content {
+	t.Helper()
+	out := map[feed.ID]content{}
+	for _, st := range f.States() {
+		if st.Settled == nil || st.Settled.IsGenesis() {
+			continue
+		}
+		sum := sha256.New()
+		err := f.Entries(st.Feed, func(r store.Row) error {
+			var size [24]byte
+			binary.BigEndian.PutUint64(size[:], r.Seq)
+			binary.BigEndian.PutUint64(size[8:], uint64(len(r.Key)))
+			binary.BigEndian.PutUint64(size[16:], uint64(len(r.Record)))
+			for _, b := range [][]byte{size[:], r.Key, r.Record} {
+				sum.Write(b)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[st.Feed] = content{*st.Settled, [sha256.Size]byte(sum.Sum(nil))}
+	}
+	return out
+}
+
 // wantEqualOnDisk stops the peers and fails unless their files hold the same feeds, settled at the same
 // signed heads, with the same bytes in each entry.
 func wantEqualOnDisk(t testing.TB, peers ...*peer) {
 	t.Helper()
-	type held struct {
-		head    feed.Head
-		entries []feed.Entry
-	}
-	var all []map[feed.ID]held
 	for _, p := range peers {
 		if p.cmd != nil {
 			p.stop()
 		}
 	}
+	var all []map[feed.ID]content
 	for _, p := range peers {
 		f := openHome(t, p.home)
 		if n := f.wantWhole(t); n > 0 {
 			t.Errorf("%s: %d feeds are not settled", p.name, n)
 		}
-		feeds := map[feed.ID]held{}
-		for _, st := range f.States() {
-			if st.Settled == nil || st.Settled.IsGenesis() {
-				continue
-			}
-			h := held{head: *st.Settled}
-			err := f.Entries(st.Feed, func(r store.Row) error {
-				h.entries = append(h.entries, feed.Entry{Key: bytes.Clone(r.Key), Seq: r.Seq, Record: bytes.Clone(r.Record)})
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			feeds[st.Feed] = h
-		}
+		all = append(all, f.contents(t))
 		f.close(t)
-		all = append(all, feeds)
 	}
 	for i, feeds := range all[1:] {
 		first, other := peers[0].name, peers[i+1].name
@@ -180,15 +195,10 @@ func wantEqualOnDisk(t testing.TB, peers ...*peer) {
 			t.Errorf("%s holds %d feeds, %s %d", first, len(all[0]), other, len(feeds))
 		}
 		for id, h := range all[0] {
-			o := feeds[id]
-			if h.head != o.head {
+			switch o := feeds[id]; {
+			case h.head != o.head:
 				t.Errorf("feed %v: %s is at %s, %s at %s", id, first, headText(h.head), other, headText(o.head))
-				continue
-			}
-			same := slices.EqualFunc(h.entries, o.entries, func(a, b feed.Entry) bool {
-				return a.Seq == b.Seq && bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Record, b.Record)
-			})
-			if !same {
+			case h.entries != o.entries:
 				t.Errorf("feed %v: one head, but other entries", id)
 			}
 		}

@@ -191,18 +191,24 @@ func TestD5TagsAlongAChain(t *testing.T) {
 }
 
 // D9, N3, S1: two devices edit the same fields while apart. Both end with the value of the later stamp, and so
-// do one that heard of it as it happened and one that joined later; each counts each conflict once, and says
-// who won. That both gave a file the same built-in tag is none.
+// do one that heard of it as it happened, one that took it from a file, one that joined later and one that did so
+// by a snapshot; each counts each conflict once, and says who won. That both gave a file the same built-in tag is
+// none.
 func TestD9N3ConflictIsTheSameOnEveryRoad(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
 	one := filepath.Join(dir, "one")
-	write(t, one, "1")
+	for i := range 5 {
+		write(t, filepath.Join(dir, []string{"one", "two", "three", "four", "five"}[i]), strings.Repeat("x", i))
+	}
 	a, b, c, d := newPeer(t, "alpha"), newPeer(t, "beta"), newPeer(t, "gamma"), newPeer(t, "delta")
+	apart, fresh := newPeer(t, "epsilon"), newPeer(t, "zeta", "--bulk", "3")
 	b.join(a.start("", dir).Invite.Line)
 	c.join(a.invite())
+	apart.join(a.invite())
 	a.edit("tag", "add", "first", one)
-	inStep(t, a, b, c)
+	inStep(t, a, b, c, apart)
+	apart.ask(&node.PauseView{}, "sync", "pause")
 	for _, p := range []*peer{a, b} {
 		p.ask(&node.PauseView{}, "sync", "pause")
 	}
@@ -243,8 +249,17 @@ func TestD9N3ConflictIsTheSameOnEveryRoad(t *testing.T) {
 	check(a, b, c)
 	a.stop()
 	b.stop()
+	library := filepath.Join(tempDir(t), "library")
+	c.ask(&node.SnapshotView{}, "snapshot", "export", library)
+	apart.ask(&node.SnapshotView{}, "snapshot", "import", library)
+	check(apart)
 	d.join(c.invite())
 	check(d)
+	fresh.join(c.invite())
+	check(fresh)
+	if got := fresh.metrics().Operations; got.Strategies[node.StrategySnapshot] != 1 || got.Chunks.By["peer"] == 0 {
+		t.Errorf("the last did not come by a snapshot: %v, %v", got.Strategies, got.Chunks.By)
+	}
 }
 
 // known returns what p shows of the device called name, itself or another.

@@ -10,11 +10,15 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"peerdex/api"
+	"peerdex/backfill"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/hlc"
 	"peerdex/node"
+	"peerdex/protocol"
 	"peerdex/record"
 	"peerdex/store"
 )
@@ -88,6 +92,66 @@ func TestN9Reconnect(t *testing.T) {
 	}
 	inStep(t, a, b)
 	wantEqualOnDisk(t, a, b)
+}
+
+// N10: a device shows more feeds than are remembered of one, and then those that matter: that is counted and logged,
+// and when it next tells all its heads, they are fetched.
+func TestN10QueueOfHintsOverflows(t *testing.T) {
+	t.Parallel()
+	a := newPeer(t, "alpha")
+	r := joined(t, a.start(""), a.invite())
+	st := r.open(hlc.NewClock(time.Now, hlc.At(time.Now()), func(hlc.Stamp) error { return nil }))
+	r.serve(protocol.BackfillProtocol, (&backfill.Server{Store: st, Notes: unheard{}}).Serve)
+	place := record.LocationID{9}
+	err := st.SetRegisters(
+		record.Register{Entity: record.Location(r.device, place), Field: record.FieldPath, Value: []byte("/far")},
+		record.Register{Entity: record.Location(r.device, place), Field: record.FieldExists, Value: []byte{1}},
+	)
+	if err == nil {
+		_, err = st.Commit(feed.ID{Device: r.device, Location: place}, []store.Put{{Record: record.File{ID: record.EntryID{1}, Kind: record.Regular, Name: "file"}}})
+	}
+	if err := errors.Join(err, st.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := r.greet(r.hello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(m *protocol.Heads) {
+		t.Helper()
+		if err := errors.Join(conn.Send(m), conn.Flush()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 { // as many as are remembered
+		m := &protocol.Heads{}
+		for j := range protocol.MaxHeads {
+			id := feed.ID{Device: r.device, Location: record.LocationID{0xee, byte(i), byte(j >> 8), byte(j)}}
+			m.Heads = append(m.Heads, protocol.HeadInfo{Best: feed.Head{Library: r.welcome.Library, Feed: id, Seq: 1, Count: 1}})
+		}
+		tell(m)
+	}
+	all := &protocol.Heads{}
+	for _, s := range st.States() {
+		all.Heads = append(all.Heads, protocol.HeadInfo{Settled: s.Settled, Best: *s.Settled})
+	}
+	tell(all)
+	eventually(t, "the overflow is counted and logged", func() string {
+		logged := int64(0)
+		for _, e := range a.events(api.EventQuery{Types: []string{"buffer_overflow"}}) {
+			logged += detail[eventlog.BufferOverflow](t, e).DroppedCount
+		}
+		if n := *a.metrics().Operations.HintsDropped; n != uint64(len(all.Heads)) || logged != int64(n) {
+			return fmt.Sprintf("%d counted, %d logged, want %d", n, logged, len(all.Heads))
+		}
+		return ""
+	})
+	if got := a.dumpCatalogue(); len(got.rows) != 0 || *a.metrics().Operations.Pages != 0 {
+		t.Errorf("what was dropped has come: %v", got.rows)
+	}
+	all.Full = true
+	tell(all)
+	r.awaitSettled(t, a, "/far/file")
 }
 
 // N17: the receiver of a first sync of 20,000 files is killed at moments drawn from a seed, and so is the

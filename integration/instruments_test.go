@@ -409,20 +409,28 @@ func folders(t *testing.T, n int) (out []string) {
 // flood changes a watched folder, while the process is stopped, more often than the kernel's queue holds.
 func (p *peer) flood(dir string) {
 	p.t.Helper()
-	limit := 16384
-	if b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events"); err == nil {
-		if limit, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil {
-			p.t.Fatal(err)
-		}
-	}
 	p.signal(syscall.SIGSTOP)
 	defer p.signal(syscall.SIGCONT)
 	name := filepath.Join(dir, "flood")
-	for range limit/2 + 2048 { // made and removed; the process has some room of its own
+	for range maxQueued(p.t)/2 + 2048 { // made and removed; the process has some room of its own
 		if err := errors.Join(os.Mkdir(name, 0o700), os.Remove(name)); err != nil {
 			p.t.Fatal(err)
 		}
 	}
+}
+
+// maxQueued returns how many changes the kernel's queue of a watcher holds.
+func maxQueued(t testing.TB) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		return 16384
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // registeredNames returns the metrics that a node registers, without the prefix.
@@ -489,17 +497,7 @@ func (r *rogue) live(t *testing.T, w *watched) {
 	held, stalled := make(chan struct{}), make(chan struct{})
 	var asked atomic.Bool
 	clock := hlc.NewClock(ahead, hlc.At(ahead()), func(hlc.Stamp) error { return nil })
-	st, err := store.Open(filepath.Join(tempDir(t), "store"), store.Config{
-		Device: r.device, Library: r.welcome.Library, Boot: 7, Clock: clock.Now, Sign: func(h feed.Head) feed.Head { return h.Sign(r.key) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	st := r.open(clock)
 	donor := &backfill.Server{Store: st, Notes: unheard{}}
 	r.serve(protocol.BackfillProtocol, func(c *protocol.Conn) error {
 		switch manner.Load() {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"peerdex/hlc"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // rogue is a device that speaks to a real one by hand. Once it has joined it is a member like any other:
@@ -135,6 +137,23 @@ func (r *rogue) greet(h protocol.Hello) (*protocol.Conn, error) {
 	r.t.Cleanup(func() { conn.Reset(protocol.CodeShutdown) })
 	_, err = protocol.Greet(conn, h, time.Now)
 	return conn, err
+}
+
+// open returns a store of the rogue's own, which the test closes.
+func (r *rogue) open(clock *hlc.Clock) *store.Store {
+	r.t.Helper()
+	st, err := store.Open(filepath.Join(tempDir(r.t), "store"), store.Config{
+		Device: r.device, Library: r.welcome.Library, Boot: 7, Clock: clock.Now, Sign: func(h feed.Head) feed.Head { return h.Sign(r.key) },
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			r.t.Error(err)
+		}
+	})
+	return st
 }
 
 // serve answers a protocol until the test ends.

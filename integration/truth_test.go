@@ -4,12 +4,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,60 +126,6 @@ func TestTruthOfAFaultlessRun(t *testing.T) {
 	}
 }
 
-// meter is a TCP proxy that counts what it carries.
-type meter struct {
-	addr   string
-	to, by atomic.Int64 // bytes towards the target, and from it
-}
-
-func newMeter(t *testing.T, target string) *meter {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &meter{addr: l.Addr().String()}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp4", target)
-			if err != nil {
-				t.Error(err)
-				in.Close()
-				continue
-			}
-			carry := func(dst, src net.Conn, n *atomic.Int64) {
-				_, _ = io.Copy(countingWriter{dst, n}, src)
-				dst.Close()
-				src.Close()
-			}
-			go carry(out, in, &m.to)
-			go carry(in, out, &m.by)
-		}
-	}()
-	t.Cleanup(func() {
-		l.Close()
-		<-done
-	})
-	return m
-}
-
-type countingWriter struct {
-	w io.Writer
-	n *atomic.Int64
-}
-
-func (c countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n.Add(int64(n))
-	return n, err
-}
-
 // Bytes are counted where they leave: what a first sync is said to have cost is what went through the
 // socket, but for at most 2% that encryption and the handshake add.
 func TestTruthOfBytes(t *testing.T) {
@@ -196,12 +139,10 @@ func TestTruthOfBytes(t *testing.T) {
 	tcp := []string{"--listen", "/ip4/127.0.0.1/tcp/0", "--pubsub", "off"}
 	a, b := newPeer(t, "alpha", tcp...), newPeer(t, "beta", tcp...)
 	first := a.start("", dir)
-	direct := "/ip4/127.0.0.1/tcp/" + port(first.Status, "/tcp/")
-	m := newMeter(t, "127.0.0.1:"+port(first.Status, "/tcp/"))
-	_, through, _ := net.SplitHostPort(m.addr)
-	b.join(strings.Replace(first.Invite.Line, direct, "/ip4/127.0.0.1/tcp/"+through, 1))
+	x := newProxy(t, a)
+	b.join(x.line(first.Invite.Line))
 	inStep(t, a, b)
-	sent, carried := float64(*a.metrics().Volume.SentBytes), float64(m.by.Load())
+	sent, carried := float64(*a.metrics().Volume.SentBytes), float64(x.carried())
 	if over := (carried - sent) / carried; carried < 300_000 || over < 0 || over > 0.02 {
 		t.Errorf("alpha says it sent %.0f bytes, %.0f went by: %.1f%% more", sent, carried, 100*over)
 	}
