@@ -265,3 +265,30 @@ func TestDeletedStaysDeletedThroughThird(t *testing.T) {
 	}
 	wantEqualOnDisk(t, a, b, c)
 }
+
+// A location of 20,000 entries is removed, and at once the process is killed that deletes them. What is on its disk is
+// whole, without the location; the next process goes on, records and sends what comes, and in the end the keys are gone.
+func TestKilledWhileDeleting(t *testing.T) {
+	t.Parallel()
+	dir, other := tempDir(t), tempDir(t)
+	fill(t, dir, 20_000)
+	fill(t, other, 100)
+	a, b := two(t, []string{dir, other}, nil)
+	inStep(t, a, b)
+	var l node.LocationView
+	a.ask(&l, "locations", "remove", dir)
+	a.kill()
+	f := openHome(t, a.home)
+	f.wantWhole(t)
+	for _, st := range f.States() {
+		if st.Feed.Location.String() == l.ID {
+			t.Errorf("the feed of the removed location is there: %+v", st)
+		}
+	}
+	f.close(t)
+	a.start("")
+	write(t, filepath.Join(other, "later"), "x")
+	same(t, 100+1+1, a.client, b.client)
+	inStep(t, a, b).wantOnDisk(t, other)
+	wantEqualOnDisk(t, a, b)
+}

@@ -88,8 +88,7 @@ type place struct {
 	seq, count, cursor uint64
 }
 
-// housekeep measures, publishes changed addresses, closes the pairing window, deletes what was dropped
-// and collects tombstones.
+// housekeep measures, publishes changed addresses, closes the pairing window and collects tombstones.
 func (n *Node) housekeep(ctx context.Context) error {
 	addrs, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
 	if err != nil {
@@ -117,7 +116,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 		case now := <-measure.C:
 			n.measure(now)
 			n.watchDisk(now)
-			err = errors.Join(n.reap(ctx), n.reviewOrphans(now))
+			err = n.reviewOrphans(now)
 		case <-n.window:
 			invites.Reset(0)
 		case now := <-invites.C:
@@ -138,15 +137,26 @@ func (n *Node) housekeep(ctx context.Context) error {
 	}
 }
 
-// reap takes dropped feeds off the disk, in transactions small enough for others to write in between.
+// reap takes dropped feeds off the disk, in transactions small enough for others to write in between: what was dropped
+// just now, and what a process before this one was not through with.
 func (n *Node) reap(ctx context.Context) error {
-	for ctx.Err() == nil {
-		more, err := n.store.Reap()
-		if err != nil || !more {
-			return err
+	wake, cancel := n.store.Watch()
+	defer cancel()
+	for {
+		for more := true; more && ctx.Err() == nil; {
+			var err error
+			if more, err = n.store.Reap(); errors.Is(err, store.ErrNoSpace) { // said elsewhere; what is written when there is room again wakes
+				more = false
+			} else if err != nil {
+				return err
+			}
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
 		}
 	}
-	return nil
 }
 
 // collect drops the tombstones of own locations where they have become many (rule 3).

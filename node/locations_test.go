@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"peerdex/feed"
+	"peerdex/kv"
 	"peerdex/record"
+	"peerdex/store"
 )
 
 // The registers of a location come back from a peer when the node has run for long: it is indexed.
@@ -95,5 +98,41 @@ func TestGoneFeedIsForgotten(t *testing.T) {
 		_, forked := b.forked[id]
 		_, compared := b.compared[compareKey{a.self, id}]
 		return !b.follow[id] && !waits && !forked && !compared
+	})
+}
+
+// A node ends the deletion that a process before it began, and one that begins while it runs at once.
+func TestDeletionsAreFinished(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	a := start(t, home, "a")
+	gone, kept := t.TempDir(), t.TempDir()
+	touch(t, gone, "one")
+	touch(t, kept, "two")
+	first, second := a.index(gone), a.index(kept)
+	a.stop()
+	drop := func(dir string, cfg store.Config) (*store.Store, error) {
+		s, err := store.Open(dir, cfg)
+		if err == nil {
+			err = s.Drop(locationFeed(cfg.Device, first))
+		}
+		return s, err
+	}
+	a = startOn(t, home, "a", drop)
+	being := func() (feeds int) {
+		err := a.store.View(func(r kv.Reader) error { // as package store lays them out
+			return r.ScanKeys([]byte{'z'}, nil, func([]byte) error { feeds++; return nil })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return feeds
+	}
+	await(t, "the deletion that was begun", func() bool { return being() == 0 })
+	if _, err := a.RemoveLocation(t.Context(), second.String()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the other", func() bool {
+		_, known := a.store.State(feed.ID{Device: a.self, Location: second})
+		return !known && being() == 0
 	})
 }

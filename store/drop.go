@@ -58,49 +58,61 @@ func (s *Store) Drop(id feed.ID) error {
 	return nil
 }
 
-// Reap deletes a bounded number of keys of dropped feeds and reports whether more are left. Between two
-// calls others write.
+// reaping is how far Reap is: what lies before was deleted, and would only be passed over again.
+type reaping struct {
+	dropped []byte // of the feed at hand
+	family  int    // of reapFamilies
+	from    []byte // key in that family; nil: the first
+}
+
+// reapFamilies are those that hold keys of a feed, registers before the entries they point at.
+var reapFamilies = append([]byte{famRegister}, feedFamilies...)
+
+// Reap deletes a bounded number of keys of dropped feeds and reports whether more may be left. Between two
+// calls others write; one goroutine calls it.
 func (s *Store) Reap() (more bool, err error) {
 	var (
-		dropped []byte
-		keys    [][]byte
+		at   = s.reaping
+		keys [][]byte
 	)
 	err = s.eng.View(func(r kv.Reader) error {
+		var dropped []byte
 		err := r.ScanKeys([]byte{famDropped}, nil, func(k []byte) error {
 			dropped = bytes.Clone(k)
 			return kv.Stop
 		})
+		if !bytes.Equal(dropped, at.dropped) {
+			at = reaping{dropped: dropped}
+		}
 		if err != nil || dropped == nil {
 			return err
 		}
 		n := num(binary.BigEndian.Uint32(dropped[1:]))
-		err = r.ScanKeys([]byte{famRegister}, nil, func(k []byte) error { // before the entries they point at
-			if len(keys) == reapKeys {
-				return kv.Stop
+		for ; at.family < len(reapFamilies); at.family, at.from = at.family+1, nil {
+			full := false
+			family := reapFamilies[at.family]
+			prefix := n.key(family, 0)
+			if family == famRegister { // whose keys end with the number
+				prefix = prefix[:1]
 			}
-			if binary.BigEndian.Uint32(k[len(k)-4:]) == uint32(n) {
-				keys = append(keys, bytes.Clone(k))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for _, family := range feedFamilies {
-			err := r.ScanKeys(n.key(family, 0), nil, func(k []byte) error {
-				if len(keys) >= reapKeys {
+			err := r.ScanKeys(prefix, at.from, func(k []byte) error {
+				if of, _ := numIn(k); of != n {
+					return nil
+				}
+				if full = len(keys) == reapKeys; full {
+					at.from = bytes.Clone(k)
 					return kv.Stop
 				}
 				keys = append(keys, bytes.Clone(k))
 				return nil
 			})
-			if err != nil {
+			if err != nil || full {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil || dropped == nil {
+	if err != nil || at.dropped == nil {
 		return false, err
 	}
 	err = s.eng.Update(func(tx kv.Tx) error {
@@ -109,13 +121,14 @@ func (s *Store) Reap() (more bool, err error) {
 				return err
 			}
 		}
-		if len(keys) == 0 {
-			return tx.Delete(dropped)
+		if at.family == len(reapFamilies) {
+			return tx.Delete(at.dropped)
 		}
 		return nil
 	})
 	if err != nil {
 		return false, fmt.Errorf("delete a dropped feed: %w", err)
 	}
+	s.reaping = at
 	return true, nil
 }

@@ -91,8 +91,9 @@ func (c Config) withDefaults() Config {
 type Store struct {
 	cfg      Config
 	eng      kv.Engine
-	instance string // random id of this store's files, hexadecimal
-	rolled   bool   // the marker is ahead of the store, or of another instance
+	instance string  // random id of this store's files, hexadecimal
+	rolled   bool    // the marker is ahead of the store, or of another instance
+	reaping  reaping // Reap's alone
 
 	writing  sync.Mutex // held from the start of a transaction until rows shows it
 	topNum   num        // the highest number a Load has given out; guarded by writing

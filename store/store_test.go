@@ -306,28 +306,4 @@ func tombstone(n int) record.Tombstone { return record.Tombstone{ID: entryID(n)}
 
 func nothing(record.Register) error { return nil }
 
-// limited fails the test if one transaction deletes more than Reap promises.
-type limited struct {
-	kv.Engine
-	tb testing.TB
-}
-
-func (l limited) Update(fn func(kv.Tx) error) error {
-	return l.Engine.Update(func(tx kv.Tx) error {
-		c := &counted{Tx: tx}
-		err := fn(c)
-		if c.deletes > reapKeys {
-			l.tb.Errorf("%d keys deleted at once", c.deletes)
-		}
-		return err
-	})
-}
-
-type counted struct {
-	kv.Tx
-	deletes int
-}
-
-func (c *counted) Delete(k []byte) error { c.deletes++; return c.Tx.Delete(k) }
-
 func deviceFeed(d *device) feed.ID { return feed.ID{Device: d.id} }
