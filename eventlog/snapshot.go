@@ -57,7 +57,7 @@ func (d TransferProgress) Summary() string {
 		s += fmt.Sprintf(", %s/s", humanize.Comma(d.RecordsPerSecond))
 	}
 	if d.ETAMS > 0 {
-		s += fmt.Sprintf(", %v left", milliseconds(d.ETAMS).Round(time.Second))
+		s += fmt.Sprintf(", %v left", max(milliseconds(d.ETAMS).Round(time.Second), time.Second))
 	}
 	return s
 }

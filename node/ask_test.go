@@ -130,6 +130,19 @@ func TestAskOnDemand(t *testing.T) {
 	if _, err := b.SetNote(t.Context(), NoteRequest{Targets: Targets{Paths: []PathRef{{idText(a.self), filepath.Join(folder, "zebra")}}}, Text: "x"}); !errors.As(err, &p) || p.Code != CodeConflict {
 		t.Errorf("note: %v", err)
 	}
+	a.note(a, filepath.Join(folder, "zebra"), "stripes")
+	a.mustTag(a, filepath.Join(folder, "zebra"), "herd", false)
+	await(t, "the note of what is not kept", func() bool { return b.marks(a, filepath.Join(folder, "zebra")) == "herd stripes" })
+	left := []string{"a:" + filepath.Base(folder)}
+	if v, err := b.ChangeTags(t.Context(), TagRequest{Tags: []string{"red"}, Targets: Targets{Query: "size:3000"}}); err != nil || v.Targets != 1 || !slices.Equal(v.LeftOut, left) {
+		t.Errorf("a tag by a query: %+v, %v", v, err)
+	}
+	if _, err := b.ChangeTags(t.Context(), TagRequest{Tags: []string{"red"}, Targets: Targets{Query: "zebra"}}); !errors.As(err, &p) || p.Code != CodeNotFound || !strings.Contains(p.Cause, left[0]) {
+		t.Errorf("a tag by a query that nothing kept here fits: %v", err)
+	}
+	if v, err := b.ChangeTags(t.Context(), TagRequest{Tags: []string{"red"}, Targets: Targets{Query: "banana on:" + idText(b.self), Names: map[string]string{idText(b.self): idText(b.self)}}}); err != nil || v.LeftOut != nil {
+		t.Errorf("a tag by a query for B alone: %+v, %v", v, err)
+	}
 	if st, _ := b.store.State(id); holdsAny(st) {
 		t.Errorf("answers were kept: %+v", st)
 	}

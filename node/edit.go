@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"peerdex/catalog"
@@ -83,62 +84,66 @@ type target struct {
 	hash   record.Hash
 }
 
-// resolve finds what an edit is about: every one of them, each once.
-func (n *Node) resolve(ctx context.Context, t Targets) (out []target, err error) {
-	items, err := n.items(ctx, t)
+// resolve finds what an edit is about: every one of them, each once. left names the locations that a query was not put
+// to, because their entries are not kept here.
+func (n *Node) resolve(ctx context.Context, t Targets) (out []target, left []string, err error) {
+	items, left, err := n.items(ctx, t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	seen := map[record.Entity]bool{}
 	for _, it := range items {
 		one, err := n.targetOf(ctx, it, t.Content)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !seen[one.entity] {
 			seen[one.entity] = true
 			out = append(out, one)
 		}
 	}
-	return out, nil
+	return out, left, nil
 }
 
-// items returns what targets name, all of it.
-func (n *Node) items(ctx context.Context, t Targets) (out []catalog.Item, err error) {
+// items returns what targets name, all of it but for what left names.
+func (n *Node) items(ctx context.Context, t Targets) (out []catalog.Item, left []string, err error) {
 	switch {
 	case t.Query != "" && len(t.Paths) > 0:
-		return nil, &Problem{Code: CodeUsage, Message: "both paths and a query are named to edit", Cause: "it is one or the other", Try: "leave out one of them"}
+		return nil, nil, &Problem{Code: CodeUsage, Message: "both paths and a query are named to edit", Cause: "it is one or the other", Try: "leave out one of them"}
 	case t.Query != "":
 		return n.queried(ctx, t)
 	case len(t.Paths) == 0:
-		return nil, &Problem{Code: CodeUsage, Message: "nothing is named to edit", Cause: "a path is needed, or a query", Try: "peer ls"}
+		return nil, nil, &Problem{Code: CodeUsage, Message: "nothing is named to edit", Cause: "a path is needed, or a query", Try: "peer ls"}
 	case len(t.Paths) > maxTargets:
-		return nil, tooMany(fmt.Sprint(len(t.Paths)))
+		return nil, nil, tooMany(fmt.Sprint(len(t.Paths)))
 	}
 	all, err := n.catalog.Locations()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resolve := func(d record.DeviceID, path string) (catalog.Item, error) { return n.catalog.ResolveIn(all, d, path) }
 	for _, p := range t.Paths {
 		it, err := n.itemAt(p, resolve)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		out = append(out, it)
 	}
-	return out, nil
+	return out, nil, nil
 }
 
 // queried returns what a query finds: more than nothing.
-func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, err error) {
+func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, left []string, err error) {
 	m, err := n.catalog.Marks()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	o, err := n.findOptions(ctx, FindQuery{Text: t.Query, Names: t.Names}, m, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if left, err = n.unsearched(o); err != nil {
+		return nil, nil, err
 	}
 	err = n.catalog.Find(ctx, o, func(items []catalog.Item) error {
 		if out = append(out, items...); len(out) > maxTargets {
@@ -147,9 +152,14 @@ func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, err 
 		return nil
 	})
 	if err == nil && len(out) == 0 {
-		err = &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is found by %q", t.Query), Cause: "no file or folder of any device fits", Try: "peer find WORD"}
+		p := &Problem{Code: CodeNotFound, Message: fmt.Sprintf("nothing is found by %q", t.Query), Cause: "no file or folder of any device fits", Try: "peer find WORD"}
+		if len(left) > 0 {
+			p.Cause = "no file or folder fits that is kept on this device; left out, because lazy: " + strings.Join(left, ", ")
+			p.Try = "peer locations set " + left[0] + " --fetch eager"
+		}
+		err = p
 	}
-	return out, err
+	return out, left, err
 }
 
 func tooMany(what string) error {

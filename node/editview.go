@@ -61,14 +61,15 @@ const maxWritten = 10_000
 // EditView is the outcome of an edit. It is durable here; Reached names who has it too.
 type EditView struct {
 	Now     time.Time     `json:"now"`
-	Targets uint64        `json:"targets"`        // files, folders or contents that were named
-	Changed uint64        `json:"changed"`        // of those
-	Tags    []TagView     `json:"tags,omitempty"` // that it is about, as they are now
-	Still   uint64        `json:"still"`          // targets that still show a tag removed from them, because their content has it
-	Written []WrittenView `json:"written"`        // the first 10,000
-	Reached []string      `json:"reached"`        // names of devices that hold it durably
-	Pending []string      `json:"pending"`        // connected, and not there yet
-	Away    []string      `json:"away"`           // not connected or paused: they learn of it later
+	Targets uint64        `json:"targets"`            // files, folders or contents that were named
+	Changed uint64        `json:"changed"`            // of those
+	Tags    []TagView     `json:"tags,omitempty"`     // that it is about, as they are now
+	Still   uint64        `json:"still"`              // targets that still show a tag removed from them, because their content has it
+	Written []WrittenView `json:"written"`            // the first 10,000
+	Reached []string      `json:"reached"`            // names of devices that hold it durably
+	Pending []string      `json:"pending"`            // connected, and not there yet
+	Away    []string      `json:"away"`               // not connected or paused: they learn of it later
+	LeftOut []string      `json:"left_out,omitempty"` // lazy locations, as device:name, that a query was not put to
 }
 
 // NoteView is what is noted of one file or folder.

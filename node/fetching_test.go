@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -221,6 +222,40 @@ func TestBulkIndex(t *testing.T) {
 	await(t, "the lazy one knows the head", func() bool { st, _ := c.store.State(locationFeed(a.self, wide)); return st.Best.Count == 121 })
 	if st, _ := c.store.State(locationFeed(a.self, wide)); holdsAny(st) {
 		t.Errorf("the lazy one holds %+v", st)
+	}
+}
+
+// A device that comes back and is told to sync at once fetches what its metered location lacks as of then, not as of
+// what it knew before, and has it when it is told that the round is over.
+func TestSyncNowOfMetered(t *testing.T) {
+	bulky := func(home, name string) *running {
+		return startAs(t, Config{Home: home, Name: name, Thresholds: Thresholds{Bulk: 50}})
+	}
+	folder := t.TempDir()
+	touch(t, folder, "one")
+	a, home := bulky(filepath.Join(t.TempDir(), "a"), "a"), filepath.Join(t.TempDir(), "b")
+	loc := a.index(folder)
+	b := bulky(home, "b")
+	b.joins(a)
+	await(t, "in step", inStep(a, b))
+	b.setFetch(a, loc, FetchMetered)
+	for round := range 2 {
+		b.stop()
+		fillFolder(t, filepath.Join(folder, fmt.Sprint("much ", round)), 100)
+		if err := a.indexer.Rescan(t.Context(), loc); err != nil {
+			t.Fatal(err)
+		}
+		b = bulky(home, "b")
+		if v, err := b.SyncNow(t.Context(), "", func(Progress) {}); err != nil || len(v.Devices) != 1 || !v.Devices[0].Online {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		if got, want := b.names(a.self, loc), a.names(a.self, loc); !slices.Equal(got, want) {
+			t.Errorf("round %d: %d names, want %d", round, len(got), len(want))
+		}
+	}
+	a.stop()
+	if v, err := b.SyncNow(t.Context(), "", func(Progress) {}); err != nil || len(v.Devices) != 1 || v.Devices[0].Online {
+		t.Errorf("with nobody there: %+v, %v", v, err)
 	}
 }
 

@@ -130,12 +130,7 @@ func (n *Node) askFind(ctx context.Context, q FindQuery, o catalog.FindOptions, 
 		return nil, false, err
 	}
 	terms := o.Query.Terms()
-	possible := func(l catalog.Location) bool {
-		return o.Query.Possible(func(i int) (in, known bool) {
-			return slices.Contains(o.Sets[i].Devices, l.Owner), terms[i].Key == "on"
-		})
-	}
-	all = slices.DeleteFunc(all, func(l catalog.Location) bool { return !possible(l) })
+	all = possible(o, all)
 	lazy := n.lazyIn(all)
 	if len(lazy) == 0 {
 		return nil, true, nil
@@ -149,6 +144,30 @@ func (n *Node) askFind(ctx context.Context, q FindQuery, o catalog.FindOptions, 
 		return &protocol.Search{Session: s, Feed: l.Feed(), Query: sent.Append(nil), Order: orderOf(o.Sort), Reverse: o.Reverse, Limit: limit}
 	})
 	return answers, len(lazy) < len(all), ctx.Err()
+}
+
+// possible returns those of some locations that a search can find something in.
+func possible(o catalog.FindOptions, all []catalog.Location) []catalog.Location {
+	terms := o.Query.Terms()
+	return slices.DeleteFunc(all, func(l catalog.Location) bool {
+		return !o.Query.Possible(func(i int) (in, known bool) {
+			return slices.Contains(o.Sets[i].Devices, l.Owner), terms[i].Key == "on"
+		})
+	})
+}
+
+// unsearched names the lazy locations that a search could find something in if their entries were kept here.
+func (n *Node) unsearched(o catalog.FindOptions) ([]string, error) {
+	all, err := n.catalog.Locations()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range n.lazyIn(possible(o, all)) {
+		out = append(out, n.nameLocked(l.Owner)+":"+l.Name)
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 func orderOf(by catalog.Sort) protocol.Order {

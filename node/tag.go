@@ -83,7 +83,7 @@ func (n *Node) ChangeTags(ctx context.Context, req TagRequest) (EditView, error)
 	if err := n.mayEdit(ctx); err != nil {
 		return EditView{}, err
 	}
-	targets, err := n.resolve(ctx, req.Targets)
+	targets, left, err := n.resolve(ctx, req.Targets)
 	if err != nil {
 		return EditView{}, err
 	}
@@ -91,7 +91,7 @@ func (n *Node) ChangeTags(ctx context.Context, req TagRequest) (EditView, error)
 	if err != nil {
 		return v, err
 	}
-	v.Targets = uint64(len(targets))
+	v.Targets, v.LeftOut = uint64(len(targets)), left
 	n.awaitReach(ctx, &v)
 	return v, nil
 }
@@ -247,8 +247,12 @@ func (n *Node) editTagNow(name string, decide func(*catalog.Marks, catalog.Tag) 
 }
 
 // Note returns what is noted of a file or folder, and its tags.
-func (n *Node) Note(_ context.Context, p PathRef) (NoteView, error) {
-	it, err := n.resolvePath(p)
+func (n *Node) Note(ctx context.Context, p PathRef) (NoteView, error) {
+	s, err := n.seek()
+	if err != nil {
+		return NoteView{}, err
+	}
+	it, err := s.at(ctx, p)
 	if err != nil {
 		return NoteView{}, err
 	}
@@ -273,7 +277,7 @@ func (n *Node) SetNote(ctx context.Context, req NoteRequest) (EditView, error) {
 	if err := n.mayEdit(ctx); err != nil {
 		return EditView{}, err
 	}
-	targets, err := n.resolve(ctx, req.Targets)
+	targets, left, err := n.resolve(ctx, req.Targets)
 	if err != nil {
 		return EditView{}, err
 	}
@@ -281,7 +285,7 @@ func (n *Node) SetNote(ctx context.Context, req NoteRequest) (EditView, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Targets = uint64(len(targets))
+	v.Targets, v.LeftOut = uint64(len(targets)), left
 	n.awaitReach(ctx, &v)
 	return v, nil
 }

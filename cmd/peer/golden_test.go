@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"peerdex/node"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -61,6 +63,7 @@ var shown = map[string]string{
 	"find-nothing":       "find nothing",
 	"tags":               "tag ls",
 	"tag-add":            "tag add family,#tax /a/one nas:/srv/two",
+	"tag-query":          "tag add family --query ext:jpg",
 	"tag-remove":         "tag remove family /a/one",
 	"tag-content":        "tag add family --content /a/one",
 	"tag-rename":         "tag rename kin family --merge",
@@ -245,5 +248,20 @@ func TestRawNames(t *testing.T) {
 func TestFoundNothingOfAllThatWasAsked(t *testing.T) {
 	if code, out, stderr := newBench(t).run("find", "-q", "asked", "nothing"); code != 6 || out+stderr != "" {
 		t.Errorf("exit %d, %q, %q", code, out, stderr)
+	}
+}
+
+// Of what is not here yet nobody says that it is.
+func TestFetchingLine(t *testing.T) {
+	for want, l := range map[string]node.LocationView{
+		"eager: 9 entries, kept here": {Fetch: "eager", Entries: 9, Files: 9, AsOf: noon},
+		"eager: of 9 entries 1 is here; the others come when a device that has them is connected": {Fetch: "eager", Entries: 9, Files: 1},
+		"eager: of 1 entry 0 are here; the others come when a device that has them is connected":  {Fetch: "eager", Entries: 1},
+		"eager: 9 entries, for which the disk has no room":                                        {Fetch: "eager", Entries: 9, Waits: "disk_low"},
+		"metered: up to 7 entries wait for `peer sync now`":                                       {Fetch: "metered", Entries: 9, Lacks: 7, Waits: "metered_large"},
+	} {
+		if got := fetchingLine(l); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -87,6 +87,9 @@ func fetchingLine(l node.LocationView) string {
 	if l.Waits != "" {
 		return "eager: " + of + ", for which the disk has no room"
 	}
+	if here := l.Files + l.Dirs; here < l.Entries && l.AsOf.IsZero() {
+		return "eager: of " + of + " " + plural(here, "is", "are") + " here; the others come when a device that has them is connected"
+	}
 	return "eager: " + of + ", kept here"
 }
 

@@ -133,6 +133,9 @@ func (a *app) edited(v node.EditView, what string) error {
 			parts = append(parts, nameList(v.Away)+" will learn when "+isBack(len(v.Away))+".")
 		}
 	}
+	for _, l := range v.LeftOut {
+		a.hint("%s is lazy and was left out: its entries are not kept on this device", escape(l))
+	}
 	return a.print("%s\n", strings.Join(append([]string{what}, parts...), " "))
 }
 

@@ -43,6 +43,8 @@ func (f *fake) ChangeTags(_ context.Context, req node.TagRequest) (node.EditView
 	case req.Remove:
 		v.Changed, v.Still = 0, 2
 		v.Written = nil
+	case req.Query != "":
+		v.LeftOut = []string{hostile + ":box"}
 	case req.Content:
 		v.Targets, v.Changed, v.Away, v.Pending = 3, 1, nil, []string{"nas"}
 	}
