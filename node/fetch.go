@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"peerdex/internal/mutant"
 	"peerdex/statebatch"
 )
 
@@ -40,35 +41,35 @@ const (
 	whySettled = "in_step"
 )
 
-// fetchCase is what it is decided from whether the entries of a location are fetched.
-type fetchCase struct {
-	policy  Fetch
-	settled bool   // at the best head known
-	lacks   uint64 // entries, at most
-	recent  uint64 // entries that came within the last meterWindow without being asked for
-	asked   uint64 // of those lacking, entries that a person wants
-	room    uint64 // bytes that may be written; zero: not known
-	bulk    uint64 // entries above which it is much at once
+// FetchCase is what it is decided from whether the entries of a location are fetched.
+type FetchCase struct {
+	Policy  Fetch
+	Settled bool   // at the best head known
+	Lacks   uint64 // entries, at most
+	Recent  uint64 // entries that came within the last meterWindow without being asked for
+	Asked   uint64 // of those lacking, entries that a person wants
+	Room    uint64 // bytes that may be written; zero: not known
+	Bulk    uint64 // entries above which it is much at once
 }
 
 // entryOnDisk is about what an entry takes on disk, as package store lays it out: a little over 300 bytes
 // with its keys, indexes and share of the tree.
 const entryOnDisk = 320
 
-// decideFetch says what to do about the entries that a location lacks, and why.
-func decideFetch(c fetchCase) (decision, why string) {
+// DecideEntries says what to do about the entries that a location lacks, and why.
+func DecideEntries(c FetchCase) (decision, why string) {
 	switch {
-	case c.settled:
+	case c.Settled:
 		return DecideInStep, whySettled
-	case c.policy == FetchLazy:
+	case c.Policy == FetchLazy && !mutant.Is("lazy_fetched"):
 		return DecideOnDemand, whyLazy
-	case c.policy == FetchMetered && c.lacks-min(c.lacks, c.asked)+c.recent > c.bulk:
+	case c.Policy == FetchMetered && c.Lacks-min(c.Lacks, c.Asked)+c.Recent > c.Bulk:
 		return DecideWait, whyLarge
-	case c.lacks > c.bulk && c.room > 0 && c.lacks*entryOnDisk > c.room:
+	case c.Lacks > c.Bulk && c.Room > 0 && c.Lacks*entryOnDisk > c.Room:
 		return DecideRefuse, whyDisk
-	case c.policy == FetchMetered && c.asked > 0:
+	case c.Policy == FetchMetered && c.Asked > 0:
 		return DecideFetch, whyAsked
-	case c.policy == FetchMetered:
+	case c.Policy == FetchMetered:
 		return DecideFetch, whySmall
 	}
 	return DecideFetch, whyEager

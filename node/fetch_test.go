@@ -8,32 +8,32 @@ import (
 )
 
 // What is decided about the entries that a location lacks, and why.
-func TestDecideFetch(t *testing.T) {
+func TestDecideEntries(t *testing.T) {
 	const bulk = 100
 	for what, c := range map[string]struct {
-		in            fetchCase
+		in            FetchCase
 		decision, why string
 	}{
-		"eager, a little":                 {fetchCase{policy: FetchEager, lacks: 1}, DecideFetch, "eager"},
-		"eager, much":                     {fetchCase{policy: FetchEager, lacks: 1e6, room: 1e9}, DecideFetch, "eager"},
-		"eager, much, room not known":     {fetchCase{policy: FetchEager, lacks: 1e6}, DecideFetch, "eager"},
-		"eager, much, little room":        {fetchCase{policy: FetchEager, lacks: 1e6, room: 1e8}, DecideRefuse, "disk_low"},
-		"eager, a little, no room":        {fetchCase{policy: FetchEager, lacks: bulk, room: 1}, DecideFetch, "eager"},
-		"eager, in step, no room":         {fetchCase{policy: FetchEager, settled: true, room: 1}, DecideInStep, "in_step"},
-		"lazy":                            {fetchCase{policy: FetchLazy, lacks: 1}, DecideOnDemand, "lazy"},
-		"lazy, no room":                   {fetchCase{policy: FetchLazy, lacks: 1e6, room: 1}, DecideOnDemand, "lazy"},
-		"lazy, and asked for":             {fetchCase{policy: FetchLazy, lacks: 1e6, asked: 1e6}, DecideOnDemand, "lazy"},
-		"metered, as much as may be":      {fetchCase{policy: FetchMetered, lacks: bulk}, DecideFetch, "metered_small"},
-		"metered, one more":               {fetchCase{policy: FetchMetered, lacks: bulk + 1}, DecideWait, "metered_large"},
-		"metered, one more since an hour": {fetchCase{policy: FetchMetered, lacks: 1, recent: bulk}, DecideWait, "metered_large"},
-		"metered, much, asked for":        {fetchCase{policy: FetchMetered, lacks: 1e6, asked: 1e6, room: 1e9}, DecideFetch, "asked_for"},
-		"metered, and a little more":      {fetchCase{policy: FetchMetered, lacks: 1e6 + bulk, asked: 1e6}, DecideFetch, "asked_for"},
-		"metered, and much more":          {fetchCase{policy: FetchMetered, lacks: 1e6 + bulk + 1, asked: 1e6}, DecideWait, "metered_large"},
-		"metered, asked for, no room":     {fetchCase{policy: FetchMetered, lacks: 1e6, asked: 1e6, room: 1e8}, DecideRefuse, "disk_low"},
-		"metered, in step":                {fetchCase{policy: FetchMetered, settled: true, recent: 1e6}, DecideInStep, "in_step"},
+		"eager, a little":                 {FetchCase{Policy: FetchEager, Lacks: 1}, DecideFetch, "eager"},
+		"eager, much":                     {FetchCase{Policy: FetchEager, Lacks: 1e6, Room: 1e9}, DecideFetch, "eager"},
+		"eager, much, room not known":     {FetchCase{Policy: FetchEager, Lacks: 1e6}, DecideFetch, "eager"},
+		"eager, much, little room":        {FetchCase{Policy: FetchEager, Lacks: 1e6, Room: 1e8}, DecideRefuse, "disk_low"},
+		"eager, a little, no room":        {FetchCase{Policy: FetchEager, Lacks: bulk, Room: 1}, DecideFetch, "eager"},
+		"eager, in step, no room":         {FetchCase{Policy: FetchEager, Settled: true, Room: 1}, DecideInStep, "in_step"},
+		"lazy":                            {FetchCase{Policy: FetchLazy, Lacks: 1}, DecideOnDemand, "lazy"},
+		"lazy, no room":                   {FetchCase{Policy: FetchLazy, Lacks: 1e6, Room: 1}, DecideOnDemand, "lazy"},
+		"lazy, and asked for":             {FetchCase{Policy: FetchLazy, Lacks: 1e6, Asked: 1e6}, DecideOnDemand, "lazy"},
+		"metered, as much as may be":      {FetchCase{Policy: FetchMetered, Lacks: bulk}, DecideFetch, "metered_small"},
+		"metered, one more":               {FetchCase{Policy: FetchMetered, Lacks: bulk + 1}, DecideWait, "metered_large"},
+		"metered, one more since an hour": {FetchCase{Policy: FetchMetered, Lacks: 1, Recent: bulk}, DecideWait, "metered_large"},
+		"metered, much, asked for":        {FetchCase{Policy: FetchMetered, Lacks: 1e6, Asked: 1e6, Room: 1e9}, DecideFetch, "asked_for"},
+		"metered, and a little more":      {FetchCase{Policy: FetchMetered, Lacks: 1e6 + bulk, Asked: 1e6}, DecideFetch, "asked_for"},
+		"metered, and much more":          {FetchCase{Policy: FetchMetered, Lacks: 1e6 + bulk + 1, Asked: 1e6}, DecideWait, "metered_large"},
+		"metered, asked for, no room":     {FetchCase{Policy: FetchMetered, Lacks: 1e6, Asked: 1e6, Room: 1e8}, DecideRefuse, "disk_low"},
+		"metered, in step":                {FetchCase{Policy: FetchMetered, Settled: true, Recent: 1e6}, DecideInStep, "in_step"},
 	} {
-		c.in.bulk = bulk
-		if decision, why := decideFetch(c.in); decision != c.decision || why != c.why {
+		c.in.Bulk = bulk
+		if decision, why := DecideEntries(c.in); decision != c.decision || why != c.why {
 			t.Errorf("%s: %s, %s; want %s, %s", what, decision, why, c.decision, c.why)
 		}
 	}

@@ -67,17 +67,17 @@ func (m *meter) look(now time.Time, at uint64) (recent uint64) {
 func (n *Node) decideOn(st feed.State, now time.Time) (decision, why string, lacks uint64) {
 	at := heldSeq(st)
 	lacks = lackingOf(st, st.Best)
-	c := fetchCase{policy: n.fetchOf(st.Feed), settled: st.InStep(), lacks: lacks, bulk: n.cfg.Thresholds.Bulk}
-	if c.policy == FetchMetered {
+	c := FetchCase{Policy: n.fetchOf(st.Feed), Settled: st.InStep(), Lacks: lacks, Bulk: n.cfg.Thresholds.Bulk}
+	if c.Policy == FetchMetered {
 		m := n.meters[st.Feed]
-		c.recent = m.look(now, at)
-		c.asked = max(m.asked, at) - at
+		c.Recent = m.look(now, at)
+		c.Asked = max(m.asked, at) - at
 		n.meters[st.Feed] = m
 	}
-	if lacks > c.bulk {
-		c.room = n.room()
+	if lacks > c.Bulk {
+		c.Room = n.room()
 	}
-	decision, why = decideFetch(c)
+	decision, why = DecideEntries(c)
 	return decision, why, lacks
 }
 

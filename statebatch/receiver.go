@@ -149,7 +149,7 @@ func (r *Receiver) settle(from record.DeviceID, b *protocol.StateBatch, admitted
 		return protocol.Busy, store.Result{}, nil
 	}
 	defer release()
-	if r.Declines != nil && r.Declines(b.Next) { // asked under the claim: what is declined may just have been given up
+	if r.Declines != nil && r.Declines(b.Next) && !mutant.Is("declined_applied") { // asked under the claim: what is declined may just have been given up
 		return protocol.Declined, store.Result{}, nil
 	}
 	res, err := r.Store.Apply(store.Change{

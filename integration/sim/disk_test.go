@@ -21,6 +21,7 @@ type disk struct {
 	committed int
 	durable   int             // the first so many of the committed transactions survive a power cut
 	touched   map[feed.ID]int // feeds changed since the last check, with the transaction that did it last
+	changed   map[feed.ID]int // the same since the start
 	registers bool            // some register changed since the last check
 }
 
@@ -36,10 +37,12 @@ func (d *disk) Update(fn func(kv.Tx) error) error {
 	d.committed++
 	d.registers = d.registers || t.registers
 	for _, id := range t.feeds {
-		d.touched[id] = d.committed
+		d.touch(id)
 	}
 	return nil
 }
+
+func (d *disk) touch(id feed.ID) { d.touched[id], d.changed[id] = d.committed, d.committed }
 
 func (d *disk) Sync() error {
 	n := d.committed

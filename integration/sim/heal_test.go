@@ -31,6 +31,7 @@ func (w *world) heal() {
 		n.scan()
 		n.sync()
 	}
+	w.settleFetch()
 	rounds := 0
 	for {
 		w.round()
@@ -53,6 +54,7 @@ func (w *world) heal() {
 		for _, id := range w.feeds {
 			n.checkIndexes(id)
 		}
+		n.checkLazy()
 		n.checkView()
 		n.checkMerge()
 		n.checkForgotten()
@@ -97,13 +99,13 @@ func (w *world) round() {
 	for _, a := range w.alive() {
 		a.refresh()
 		a.tidy()
+		a.shed()
 		for _, b := range w.neighbours(a) {
 			if !w.connected(a, b) || !greet(a, b) {
 				continue
 			}
 			m := b.heads()
-			want := append(a.hear(b, m), a.wants(m)...)
-			w.pull(a, b, want)
+			w.take(a, b, a.hear(b, m), m)
 			w.drain()
 			if a.rescan {
 				a.scan()
@@ -152,7 +154,7 @@ func (n *node) owns(id feed.ID) bool { return n.dev == id.Device && !n.st.Frozen
 // circles returns the nodes among which a feed travels: a frozen clone no longer follows its own feeds, so
 // nothing of them comes through it.
 func (w *world) circles(id feed.ID) [][]*node {
-	return w.groups(func(n *node) bool { return n.dev != id.Device || !n.st.Frozen() })
+	return w.groups(func(n *node) bool { return (n.dev != id.Device || !n.st.Frozen()) && !n.lazy(id) })
 }
 
 // unequal says what is not yet in step, or nothing.

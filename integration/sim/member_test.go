@@ -368,7 +368,7 @@ func (w *world) invite(n *node, r *rand.Rand) {
 	m.outside, m.left, m.gone = false, false, false
 	m.marker, m.bound, m.stamp, m.acked = &marker{}, 0, 0, nil
 	m.membership = membership{certs: slices.Clone(n.certs)}
-	m.start(memory.New(w.memory()))
+	m.start(memory.New(m.memory()))
 	m.rescan = true
 	w.log("join", m, uint64(n.i), 0)
 }

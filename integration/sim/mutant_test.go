@@ -20,11 +20,13 @@ var mutants = []string{
 	"clock_forgets", "poison_believed", "merge_arrival", "tie_unbroken", "future_wins", "future_displaces",
 	"prev_ignored", "edit_below_seen", "edit_ahead", "rescue_own_words", "aside_dropped",
 	"generation_ignored", "generation_stays", "generation_forgets", "asked_once", "serve_strangers",
+	"load_skip_root", "switch_unverified", "switch_volatile", "retire_first", "left_behind",
+	"resume_forgotten", "chunks_pile_up", "chunk_unchecked", "lazy_fetched", "declined_applied",
 	"removal_loses", "dismissed_counts", "lapsed_counts", "admin_removes_admin",
 }
 
 // mustCatch is how many of them the invariants have to notice.
-const mustCatch = 40
+const mustCatch = 50
 
 const mutantSeeds = 150 // a mutant that so many seeds do not notice is not caught
 

@@ -53,6 +53,9 @@ type node struct {
 	pushed  *statebatch.Receiver
 	senders map[int]*statebatch.Sender
 
+	bulk
+	naming bool // a snapshot is being put in the place of what the disk holds
+
 	orphaned  map[feed.ID]bool // may settle below their floor (rule 17)
 	syncFails bool
 	failures  map[int]time.Time // when a pull from a node failed last
@@ -76,7 +79,7 @@ func (n *node) start(eng *memory.Engine) {
 	w.boots++
 	n.boot = w.boots
 	n.down, n.broken, n.syncFails, n.tender = false, false, false, false
-	n.disk = &disk{Engine: eng, touched: map[feed.ID]int{}}
+	n.disk = &disk{Engine: eng, touched: map[feed.ID]int{}, changed: map[feed.ID]int{}}
 	n.last, n.birth, n.keep = map[feed.ID]feed.State{}, map[headKey]int{}, map[protocol.SessionID]kept{}
 	n.view, n.told, n.orphaned = map[string]record.Register{}, told{}, map[feed.ID]bool{}
 	n.pending = map[protocol.SessionID]int{}
@@ -99,6 +102,16 @@ func (n *node) start(eng *memory.Engine) {
 	}
 	n.server = &backfill.Server{Store: n.st, Notes: notes, Limit: w.knob.limit, Admit: n.admit}
 	n.pushed = &statebatch.Receiver{Store: n.st, Notes: notes, Now: n.wall, Follows: n.follows, Admit: n.admitted}
+	if w.much {
+		n.startBulk()
+		n.pushed.Declines = func(next feed.Head) bool {
+			st, _ := n.st.State(next.Feed)
+			if next.Compare(st.Best) > 0 {
+				st.Best = next
+			}
+			return n.declines(st)
+		}
+	}
 	for _, id := range w.feeds {
 		n.disk.touched[id] = 0
 	}
@@ -339,7 +352,7 @@ func (w *world) session() (s protocol.SessionID) {
 // wants returns the feeds that a peer has newer.
 func (n *node) wants(m *protocol.Heads) (out []feed.ID) {
 	for _, info := range m.Heads {
-		if info.Settled == nil || info.Best.Feed.Device == n.dev || !n.follows(info.Best.Feed) {
+		if info.Settled == nil || info.Best.Feed.Device == n.dev || !n.takes(info.Best.Feed) {
 			continue
 		}
 		st, _ := n.st.State(info.Best.Feed)
@@ -446,6 +459,9 @@ func (o *notes) PushReceived(record.DeviceID, feed.ID, int) { o.w.pause() }
 func (o *notes) PushDone(_ record.DeviceID, b *protocol.StateBatch, outcome protocol.Outcome, res store.Result, _ time.Duration) {
 	n := o.node
 	n.w.reach("push " + outcome.String())
+	if outcome == protocol.Applied && n.lazy(b.Next.Feed) {
+		n.w.fail("LAZY", n, "a push of %s was applied, which is followed by head only", n.w.feedName(b.Next.Feed))
+	}
 	n.w.logFeed("pushed", n, b.Next.Feed, uint64(outcome), b.Next.Seq)
 	if res.Rescued > 0 {
 		n.w.reach("rescue at push")

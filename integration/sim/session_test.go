@@ -38,7 +38,7 @@ func (w *world) meet(n *node, r *rand.Rand) {
 		want = append(want, n.wants(m)...)
 	} else {
 		for _, i := range r.Perm(len(w.feeds))[:1+r.IntN(len(w.feeds))] {
-			if w.feeds[i].Device != n.dev && n.follows(w.feeds[i]) {
+			if w.feeds[i].Device != n.dev && n.takes(w.feeds[i]) {
 				want = append(want, w.feeds[i])
 			}
 		}
@@ -75,6 +75,11 @@ func (w *world) elect(n *node, near []*node) *node {
 func (w *world) pull(a, b *node, want []feed.ID) {
 	if len(want) == 0 || a.broken || b.broken {
 		return
+	}
+	for _, id := range want {
+		if a.lazy(id) {
+			w.fail("LAZY", a, "%s is pulled, which is followed by head only", w.feedName(id))
+		}
 	}
 	l := &link{w: w, a: a, b: b}
 	sa, sb := l.ends()

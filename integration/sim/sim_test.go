@@ -30,6 +30,13 @@ var reached = []string{
 	"forged certificate", "rubbish over a certificate", "certificates in a hello", "turned away",
 	"membership changed after the question", "out in the middle", "stream of a removed device broken",
 	"push of a removed device", "feed dropped",
+	"snapshot", "snapshot taken", "snapshot cut", "snapshot goes on", "snapshot goes on with another donor", "donor dies",
+	"donor gives no snapshot", "pages after a snapshot that failed", "chunk torn",
+	"crash at C11", "crash at C12", "crash at C13", "crash at C14", "crash at C15", "C14: the old files", "C14: the new files",
+	"lie: chunk", "lie: number", "lie: entry", "lie: omit", "lie: twice", "lie: head", "lie: library", "lie: nobody",
+	"lie: past", "lie: dies",
+	"location eager", "location lazy", "location metered", "metered location waits", "lazy location is being written",
+	"lazy at the end", "push declined",
 	"push", "push replayed", "push applied", "push known", "push unsettled", "push gap", "push mismatch",
 	"push rejected", "push busy", "refused not_settled", "refused busy", "refused unknown_feed", "refused here",
 }

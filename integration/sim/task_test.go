@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	"peerdex/protocol"
+	"peerdex/snapshot"
 )
 
 // task is a goroutine of the product run as a coroutine: it goes on only when the scheduler resumes it,
@@ -89,7 +90,8 @@ type link struct {
 	w      *world
 	a, b   *node
 	ab, ba half
-	faulty bool // it was cut, corrupted or truncated: errors on it prove nothing
+	faulty bool               // it was cut, corrupted or truncated: errors on it prove nothing
+	offer  *snapshot.Manifest // what the donor of a snapshot offers
 }
 
 type half struct {

@@ -12,6 +12,9 @@ var (
 	numPage   = protocol.Number((*protocol.Page)(nil))
 	numBatch  = protocol.Number((*protocol.StateBatch)(nil))
 	numAck    = protocol.Number((*protocol.Ack)(nil))
+	numOffer  = protocol.Number((*protocol.SnapshotManifest)(nil))
+	numChunk  = protocol.Number((*protocol.Chunk)(nil))
+	numGet    = protocol.Number((*protocol.GetChunks)(nil))
 )
 
 // watch reads the frames that leave a node, as a wire tap would: every head among them must be durable
@@ -30,7 +33,7 @@ func (s *stream) watch(p []byte) {
 		case numPage:
 			entries, _ := binary.Uvarint(payload[1:])
 			w.moved += int(entries)
-		case numOpened, numAck, numBatch:
+		case numOpened, numAck, numBatch, numOffer, numGet:
 			m, err := protocol.Decode(number, append([]byte(nil), payload...))
 			if err != nil {
 				w.fail("WIRE", s.on, "a message that was sent does not decode: %v", err)
@@ -38,6 +41,10 @@ func (s *stream) watch(p []byte) {
 			switch m := m.(type) {
 			case *protocol.Opened:
 				s.on.published(m.Head)
+			case *protocol.SnapshotManifest:
+				s.on.offers(m)
+			case *protocol.GetChunks:
+				s.on.asks(*s.l.offer, m)
 			case *protocol.Ack:
 				if m.Head != (feed.Head{}) {
 					s.on.published(m.Head)
