@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"peerdex/feed"
@@ -238,6 +239,9 @@ func (u *pulling) page() (*protocol.Page, error) {
 
 // unexpected explains why a message was not the one awaited.
 func unexpected(m protocol.Message, err error) error {
+	if errors.Is(err, io.EOF) {
+		return violation(protocol.CodeLost, "the donor closed the stream where an answer was due")
+	}
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ const (
 var caps = map[Use]int64{
 	UseApply:    64 << 20,
 	UseServe:    48 << 20,
-	UseSnapshot: 288 << 20,
+	UseSnapshot: 256 << 20,
 }
 
 // Cap returns the most bytes of a use at a time.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,9 +74,18 @@ func accuses(err error) bool {
 	return false
 }
 
+// next receives what is due from the donor.
+func next(conn *protocol.Conn) (protocol.Message, error) {
+	m, err := conn.Recv()
+	if errors.Is(err, io.EOF) {
+		err = &protocol.Error{Code: protocol.CodeLost, Detail: "the donor closed the stream where an answer was due"}
+	}
+	return m, err
+}
+
 // manifest receives what the donor offers.
 func manifest(conn *protocol.Conn) (Manifest, error) {
-	m, err := conn.Recv()
+	m, err := next(conn)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -161,7 +171,7 @@ func (r *remote) Chunk(i int) ([]byte, error) {
 		}
 		return b, err
 	}
-	m, err := r.conn.Recv()
+	m, err := next(r.conn)
 	if err != nil {
 		return nil, err
 	}

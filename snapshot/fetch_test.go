@@ -276,7 +276,7 @@ func TestFetchFromAnyone(t *testing.T) {
 		"another chunk":     {script(offer, &protocol.Chunk{Number: 1, Bytes: last}), func(err error) bool { return errors.Is(err, protocol.CodeMismatch) }},
 		"a false chunk":     {script(offer, &protocol.Chunk{Number: 0, Bytes: last}), func(err error) bool { return errors.Is(err, protocol.CodeMismatch) }},
 		"two manifests":     {script(offer, offer), func(err error) bool { return errors.Is(err, protocol.CodeUnexpected) }},
-		"nothing":           {func(context.Context, *protocol.Conn) error { return nil }, func(err error) bool { return err != nil }},
+		"nothing":           {func(context.Context, *protocol.Conn) error { return nil }, func(err error) bool { return errors.Is(err, protocol.CodeLost) }},
 	} {
 		if _, err := a.fetch(&Fetcher{Dir: filepath.Join(t.TempDir(), "in")}, d, c.serve, 0); !c.is(err) {
 			t.Errorf("%s gives %v", what, err)

@@ -22,7 +22,7 @@ const LoadOverhead = 400
 const LoadMemory = sortedFamilies*2*sortBytes + openFamilies*(2*lastTable+bulkBuffer+bulkBuffer/4)
 
 const (
-	sortedFamilies = 4 // keys, names, hashes, orphans
+	sortedFamilies = 3 // keys, names, orphans
 	openFamilies   = 4 // those that come in order, and one that is merged
 )
 
