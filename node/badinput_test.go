@@ -24,11 +24,16 @@ import (
 	"peerdex/store"
 )
 
-// lies makes r answer every stream of a protocol with bytes, and say no more, or break it off.
-func (r *running) lies(id protocol.ID, b []byte, dies bool) {
+// lies makes r answer every stream of a protocol with bytes, and say no more; or, if dies is positive, break it off once
+// so many requests have come, each of which is sent when what is due before has come.
+func (r *running) lies(id protocol.ID, b []byte, dies int) {
 	r.host.SetStreamHandler(id, func(s network.Stream) {
+		requests := 0
 		_, err := s.Write(b)
-		if dies || err != nil {
+		for request := make([]byte, 1<<10); err == nil && requests < dies; requests++ {
+			_, err = s.Read(request)
+		}
+		if err != nil || dies > 0 {
 			_ = s.Reset()
 			return
 		}
@@ -152,45 +157,45 @@ func TestBadInput(t *testing.T) {
 		what     string
 		snapshot bool
 		bytes    []byte
-		dies     bool
+		dies     int
 		reason   string // of the session that failed; empty: the donor is accused of its head
 	}{
-		{"manifest: corrupt", snapshots, manifest(append([]byte{whole[0], whole[1] ^ 1}, whole[2:]...)), false, "malformed"},
-		{"manifest: truncated", snapshots, manifest(whole[:len(whole)/2]), false, "malformed"},
-		{"manifest: of another library", snapshots, lie(func(m *snapshot.Manifest) { m.Library[0]++ }), false, "mismatch"},
-		{"manifest: of a newer schema", snapshots, manifest(append([]byte{snapshot.Schema + 1}, whole[1:]...)), false, "schema"},
+		{"manifest: corrupt", snapshots, manifest(append([]byte{whole[0], whole[1] ^ 1}, whole[2:]...)), 0, "malformed"},
+		{"manifest: truncated", snapshots, manifest(whole[:len(whole)/2]), 0, "malformed"},
+		{"manifest: of another library", snapshots, lie(func(m *snapshot.Manifest) { m.Library[0]++ }), 0, "mismatch"},
+		{"manifest: of a newer schema", snapshots, manifest(append([]byte{snapshot.Schema + 1}, whole[1:]...)), 0, "schema"},
 		{"manifest: that would burst", snapshots, lie(func(m *snapshot.Manifest) {
 			m.Feeds[at].Chunks[0].Raw, m.Feeds[at].Chunks[0].Size = snapshot.MaxChunk, 100
-		}), false, "malformed"},
-		{"manifest: lies about counts", snapshots, lie(func(m *snapshot.Manifest) { m.Feeds[at].Chunks[0].Entries-- }), false, "malformed"},
-		{"manifest: a head nobody signed", snapshots, lie(func(m *snapshot.Manifest) { m.Feeds[at].Head.Root[0]++ }), false, "mismatch"},
-		{"manifest: the donor dies", snapshots, manifest(whole)[:100], true, "lost"},
-		{"chunk: corrupt", snapshots, chunk(append([]byte{good[0] ^ 1}, good[1:]...)), false, "mismatch"},
-		{"chunk: truncated", snapshots, chunk(good[:len(good)-1]), false, "mismatch"},
-		{"chunk: of something else", snapshots, swapped(rawChunk(entries[:files-1], entries[0]), files, len(rawChunk(entries[:files-1], entries[0]))), false, "mismatch"},
-		{"chunk: a bomb", snapshots, swapped(bomb, files, min(snapshot.MaxChunk, 100*len(bomb))), false, "mismatch"},
-		{"chunk: lies about counts", snapshots, swapped(rawChunk(entries[:files-1]), files, len(rawChunk(entries[:files-1]))), false, "mismatch"},
-		{"chunk: the donor dies", snapshots, chunk(good)[:len(manifest(whole))+len(good)/2], true, "lost"},
+		}), 0, "malformed"},
+		{"manifest: lies about counts", snapshots, lie(func(m *snapshot.Manifest) { m.Feeds[at].Chunks[0].Entries-- }), 0, "malformed"},
+		{"manifest: a head nobody signed", snapshots, lie(func(m *snapshot.Manifest) { m.Feeds[at].Head.Root[0]++ }), 0, "mismatch"},
+		{"manifest: the donor dies", snapshots, manifest(whole)[:100], 1, "lost"},
+		{"chunk: corrupt", snapshots, chunk(append([]byte{good[0] ^ 1}, good[1:]...)), 0, "mismatch"},
+		{"chunk: truncated", snapshots, chunk(good[:len(good)-1]), 0, "mismatch"},
+		{"chunk: of something else", snapshots, swapped(rawChunk(entries[:files-1], entries[0]), files, len(rawChunk(entries[:files-1], entries[0]))), 0, "mismatch"},
+		{"chunk: a bomb", snapshots, swapped(bomb, files, min(snapshot.MaxChunk, 100*len(bomb))), 0, "mismatch"},
+		{"chunk: lies about counts", snapshots, swapped(rawChunk(entries[:files-1]), files, len(rawChunk(entries[:files-1]))), 0, "mismatch"},
+		{"chunk: the donor dies", snapshots, chunk(good)[:len(manifest(whole))+len(good)/2], 2, "lost"},
 		{"page: corrupt", pages, page(head, changed(func(e []feed.Entry) []feed.Entry {
 			e[7].Record = append(e[7].Record[:len(e[7].Record):len(e[7].Record)], 0)
 			return e
-		})), false, "delta_mismatch"},
-		{"page: a wrong byte on the way", pages, func() []byte { b := page(head, entries); b[len(b)/2] ^= 1; return b }(), false, "checksum"},
-		{"page: truncated", pages, page(head, entries)[:1000], false, "malformed"},
-		{"page: stale", pages, page(head, stale), false, "delta_mismatch"},
-		{"page: of another library", pages, page(otherLibrary, entries), false, ""},
-		{"page: of a newer version", pages, append(onWire(t, &protocol.Opened{Head: head}), rawFrame(63, 0, []byte{1})...), false, "unknown_type"},
-		{"page: a bomb", pages, append(onWire(t, &protocol.Opened{Head: head}), rawFrame(pageNumber, 1, append(binary.AppendUvarint(nil, 1<<20), bomb...))...), false, "too_large"},
-		{"page: lies about counts", pages, page(head, entries[:files/2]), false, "delta_mismatch"},
-		{"page: the donor dies", pages, page(head, entries)[:1000], true, "lost"},
+		})), 0, "delta_mismatch"},
+		{"page: a wrong byte on the way", pages, func() []byte { b := page(head, entries); b[len(b)/2] ^= 1; return b }(), 0, "checksum"},
+		{"page: truncated", pages, page(head, entries)[:1000], 0, "malformed"},
+		{"page: stale", pages, page(head, stale), 0, "delta_mismatch"},
+		{"page: of another library", pages, page(otherLibrary, entries), 0, ""},
+		{"page: of a newer version", pages, append(onWire(t, &protocol.Opened{Head: head}), rawFrame(63, 0, []byte{1})...), 0, "unknown_type"},
+		{"page: a bomb", pages, append(onWire(t, &protocol.Opened{Head: head}), rawFrame(pageNumber, 1, append(binary.AppendUvarint(nil, 1<<20), bomb...))...), 0, "too_large"},
+		{"page: lies about counts", pages, page(head, entries[:files/2]), 0, "delta_mismatch"},
+		{"page: the donor dies", pages, page(head, entries)[:1000], 2, "lost"},
 	} {
 		b.pardons(t, a, id, !row.snapshot)
 		if _, err := b.Pause(t.Context(), idText(c.self), 0); err != nil {
 			t.Fatal(err)
 		}
 		refuse := onWire(t, &protocol.Refused{Code: protocol.CodeBusy})
-		a.lies(protocol.SnapshotProtocol, refuse, false)
-		a.lies(protocol.BackfillProtocol, refuse, false)
+		a.lies(protocol.SnapshotProtocol, refuse, 0)
+		a.lies(protocol.BackfillProtocol, refuse, 0)
 		if row.snapshot {
 			a.lies(protocol.SnapshotProtocol, row.bytes, row.dies)
 		} else {
