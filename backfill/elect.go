@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"peerdex/internal/mutant"
 	"peerdex/record"
 )
 
@@ -36,7 +37,7 @@ func (c Candidate) Score(now time.Time) float64 {
 
 // Lately reports whether a session with it failed so lately that it weighs on its score.
 func (c Candidate) Lately(now time.Time) bool {
-	return !c.Failed.IsZero() && now.Sub(c.Failed) < failureMemory
+	return !c.Failed.IsZero() && now.Sub(c.Failed) < failureMemory && !mutant.Is("failure_forgotten")
 }
 
 // Elect orders candidates from best to worst, ties by device ID. Those that are away or can serve

@@ -271,6 +271,9 @@ func (n *node) took(l *link, from *node, lies lie, out snapshot.Taken, err error
 	if errors.Is(err, store.ErrHeld) {
 		err = nil
 	}
+	if err != nil {
+		n.failures[from.i] = w.now
+	}
 	if n.attempt(from).Ended(err, w.now) {
 		w.reach("donor gives no snapshot")
 	}

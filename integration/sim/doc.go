@@ -18,7 +18,8 @@
 // In a tenth of the worlds much moves at once: locations become lazy and eager again, and devices fetch snapshots
 // (bulk_test.go) of donors that are cut off, die, or lie (liar_test.go). Chunks lie in files that a power cut tears;
 // the power goes at the crash points C11 to C15 (fresh_test.go). What is installed is what its owners signed; what
-// is not has changed nothing (I13); no chunk that is kept is asked for again, and nothing piles up (I15).
+// is not has changed nothing (I13); no chunk that is kept is asked for again, and nothing piles up (I15). In worlds of
+// their own a device joins others of which one is dead, slow or hostile (I19, isolation_test.go).
 //
 // One seed is one world: its nodes, its topology, its faults and its schedule. The same binary and seed
 // give the same trace, event by event. A failure prints the seed;

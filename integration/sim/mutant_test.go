@@ -21,7 +21,7 @@ var mutants = []string{
 	"prev_ignored", "edit_below_seen", "edit_ahead", "rescue_own_words", "aside_dropped",
 	"generation_ignored", "generation_stays", "generation_forgets", "asked_once", "serve_strangers",
 	"load_skip_root", "switch_unverified", "switch_volatile", "retire_first", "left_behind",
-	"resume_forgotten", "chunks_pile_up", "chunk_unchecked", "lazy_fetched", "declined_applied",
+	"resume_forgotten", "chunks_pile_up", "chunk_unchecked", "lazy_fetched", "declined_applied", "failure_forgotten",
 	"removal_loses", "dismissed_counts", "lapsed_counts", "admin_removes_admin",
 }
 
@@ -43,6 +43,9 @@ func TestMutants(t *testing.T) {
 	for _, name := range mutants {
 		mutant.Break(name)
 		_, bugs := playAll(seeds, 1)
+		if len(bugs) == 0 {
+			bugs = isolation(isolationSeeds)
+		}
 		mutant.Break("")
 		if len(bugs) == 0 {
 			t.Logf("%-20s not caught in %d seeds", name, len(seeds))

@@ -39,6 +39,7 @@ type node struct {
 	dial    dial      // its wall clock
 	bound   hlc.Stamp // of its hybrid clock, kept beside the store
 	liar    bool      // stamps what it likes
+	refuses bool      // every session that is asked of it
 	gone    bool
 	down    bool // between a crash and the next start
 	broken  bool // a sync failed: it must crash
@@ -164,7 +165,7 @@ func (n *node) admit(d record.DeviceID) error {
 	if _, err := n.member(d); err != nil {
 		return err
 	}
-	if n.w.chaos && chance(n.w.net, n.w.knob.busy) {
+	if n.refuses || n.w.chaos && chance(n.w.net, n.w.knob.busy) {
 		n.w.reach("busy donor")
 		return protocol.CodeBusy
 	}

@@ -91,7 +91,7 @@ func (w *world) pull(a, b *node, want []feed.ID) {
 		a.judge(l, err)
 		conn.End(err)
 		delete(a.keep, session)
-		if err != nil {
+		if err != nil || b.refuses {
 			a.failures[b.i] = w.now
 		}
 		for _, err := range refused {

@@ -337,7 +337,34 @@ func (w *world) fail(id string, n *node, format string, args ...any) {
 }
 
 // run plays the whole seed and returns what it broke.
-func (w *world) run() (broken *bug) {
+func (w *world) run() *bug {
+	return w.guard(func() {
+		if w.belonging {
+			w.nodes[0].certify(w.nodes[0].certs...)
+		}
+		w.storm(w.steps)
+		w.heal()
+		if chance(w.plan, 0.4) {
+			for _, n := range w.nodes {
+				if n.gone && !n.outside && !n.left && chance(w.plan, 0.8) {
+					n.gone = false
+					w.reach("returned")
+					w.log("return", n, 0, 0)
+				}
+			}
+			w.clone = false
+			was := w.rollbacks
+			w.turn()
+			w.rollbacks = w.rollbacks || was
+			w.storm(w.steps / 2)
+			w.heal()
+			w.reach("second chaos")
+		}
+	})
+}
+
+// guard plays, takes the world down, and returns what was broken.
+func (w *world) guard(play func()) (broken *bug) {
 	defer func() {
 		if p := recover(); p != nil {
 			var ok bool
@@ -359,27 +386,7 @@ func (w *world) run() (broken *bug) {
 			}
 		}
 	}()
-	if w.belonging {
-		w.nodes[0].certify(w.nodes[0].certs...)
-	}
-	w.storm(w.steps)
-	w.heal()
-	if chance(w.plan, 0.4) {
-		for _, n := range w.nodes {
-			if n.gone && !n.outside && !n.left && chance(w.plan, 0.8) {
-				n.gone = false
-				w.reach("returned")
-				w.log("return", n, 0, 0)
-			}
-		}
-		w.clone = false
-		was := w.rollbacks
-		w.turn()
-		w.rollbacks = w.rollbacks || was
-		w.storm(w.steps / 2)
-		w.heal()
-		w.reach("second chaos")
-	}
+	play()
 	return nil
 }
 
