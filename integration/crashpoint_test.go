@@ -15,10 +15,9 @@ import (
 // the new ones whole, it goes on with the chunks it kept, and in the end it is equal to the donor.
 func TestN17KilledAtEachPointOfASnapshot(t *testing.T) {
 	t.Parallel()
-	const bulk = "500"
 	folders := []string{tempDir(t), tempDir(t), tempDir(t)}
 	for _, dir := range folders {
-		fill(t, dir, 700)
+		fill(t, dir, 1500)
 	}
 	points := []struct {
 		at       string
@@ -35,7 +34,7 @@ func TestN17KilledAtEachPointOfASnapshot(t *testing.T) {
 	a.start("")
 	all := []*peer{a}
 	for _, c := range points { // members that hold nothing of alpha's yet
-		b := newPeer(t, "dies at "+c.at, "--bulk", bulk)
+		b := newPeer(t, "dies at "+c.at, "--snapshot", "1000")
 		b.join(a.invite())
 		inStep(t, a, b)
 		b.stop()
@@ -92,6 +91,9 @@ func TestN17KilledAtEachPointOfASnapshot(t *testing.T) {
 		b.stop()
 		if names, err := filepath.Glob(filepath.Join(b.home, "store", "0*")); err != nil || len(names) != 1 {
 			t.Errorf("%s: the store has files in %v, %v", b.name, names, err)
+		}
+		if _, err := os.Stat(filepath.Join(b.home, "store", "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: files that CURRENT does not name: %v", b.name, err)
 		}
 	}
 	wantEqualOnDisk(t, all...)
