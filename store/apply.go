@@ -83,8 +83,12 @@ func (s *Store) Apply(c Change) (Result, error) {
 			return res, err
 		}
 	}
-	err := s.update(func(t *tx) error {
-		res = Result{Ops: map[Op]int{}}
+	ahead, err := s.foresee(c)
+	if err != nil {
+		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, err)
+	}
+	err = s.update(func(t *tx) error {
+		res, t.foreseen = Result{Ops: map[Op]int{}}, ahead
 		if err := t.admitted(c.Admitted); err != nil {
 			return err
 		}

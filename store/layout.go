@@ -20,6 +20,7 @@ import (
 //	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
 //	r register key num   -> seq                                            about 70 bytes, one per register
 //	t num level index    -> leaf (17 bytes an entry) or child hashes       about 21 bytes an entry
+//	t num 255 index      -> which entries of a leaf are gone               46 bytes, one per leaf they are gone from
 //	l hash               -> register set aside (rule 14)
 //	z num                -> nothing: a feed whose keys are being deleted
 //	v ...                the event log (package eventlog)
@@ -102,6 +103,11 @@ func (n num) orphan(parent, id record.EntryID) []byte {
 func (n num) tree(level int, i uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(n.key(famTree, 9), byte(level)), i)
 }
+
+// goneLevel is where the tree's rows say which entries of a leaf are gone: above all levels of nodes.
+const goneLevel = 0xFF
+
+func (n num) gone(i uint64) []byte { return n.tree(goneLevel, i) }
 
 func (n num) register(key []byte) []byte {
 	k := append(append(make([]byte, 0, 5+len(key)), famRegister), key...)

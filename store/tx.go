@@ -24,6 +24,8 @@ type tx struct {
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
 	loading bool                       // of a Load, which looks for parents when all entries are there
 	files   []FileChange               // for the follower
+
+	foreseen *foreseen // nil: nothing was read ahead
 }
 
 // update runs fn in one transaction; the states it changed show once it is committed.
@@ -91,6 +93,9 @@ func (t *tx) row(id feed.ID) (*row, error) {
 	t.s.mu.Lock()
 	r, ok := t.s.rows[id]
 	t.s.mu.Unlock()
+	if t.foreseen != nil && t.foreseen.of.state.Feed == id && t.foreseen.of != r { // somebody wrote the feed since
+		t.foreseen = nil
+	}
 	if ok {
 		r = r.clone()
 	} else {
@@ -126,7 +131,7 @@ func setLastNum(k kv.Tx, n num) error {
 func (t *tx) tree(r *row) *feed.Editor {
 	e, ok := t.trees[r.state.Feed]
 	if !ok {
-		e = feed.NewEditor(t.s.cfg.Shape, &nodes{r: t.kv, w: t.kv, shape: t.s.cfg.Shape, row: r})
+		e = feed.NewEditor(t.s.cfg.Shape, &nodes{r: t.kv, w: t.kv, shape: t.s.cfg.Shape, row: r, ahead: t.foreseen, read: map[uint64]storedLeaf{}})
 		t.trees[r.state.Feed] = e
 	}
 	return e
@@ -142,7 +147,12 @@ type held struct {
 }
 
 // get returns the live entry of key, or nil.
-func (t *tx) get(r *row, key []byte) (*held, error) { return getEntry(t.kv, r.num, key) }
+func (t *tx) get(r *row, key []byte) (*held, error) {
+	if h, ok := t.foreseen.entry(r, key); ok {
+		return h, nil
+	}
+	return getEntry(t.kv, r.num, key)
+}
 
 func getEntry(kvr kv.Reader, n num, key []byte) (*held, error) {
 	b, err := kvr.Get(n.byKey(key))
@@ -184,6 +194,7 @@ func (t *tx) upsert(r *row, e feed.Entry, rec record.Record, local []byte) (old 
 		if old.Seq == e.Seq && bytes.Equal(old.Record, e.Record) {
 			return old, nil
 		}
+		t.stays(r, old, rec)
 		if err := t.erase(r, old, false); err != nil {
 			return nil, err
 		}
@@ -378,6 +389,24 @@ func (t *tx) place(r *row, f record.File) error {
 	return err
 }
 
+// stays notes that the folder of an entry is known if the entry stays in it: nothing waits for one.
+func (t *tx) stays(r *row, old *held, rec record.Record) {
+	f, ok := rec.(record.File)
+	if !ok || r.counts.Orphans > 0 || t.loading {
+		return
+	}
+	if was, ok := accepted(r.state.Feed, old.Entry).(record.File); ok && was.Parent == f.Parent {
+		t.knows(f.Parent)
+	}
+}
+
+func (t *tx) knows(parent record.EntryID) {
+	if t.parents == nil {
+		t.parents = map[record.EntryID]bool{{}: true}
+	}
+	t.parents[parent] = true
+}
+
 func (t *tx) unplace(r *row, f record.File) error {
 	if r.counts.Orphans == 0 {
 		return nil
@@ -389,57 +418,4 @@ func (t *tx) unplace(r *row, f record.File) error {
 	}
 	r.counts.Orphans--
 	return t.kv.Delete(k)
-}
-
-// nodes keeps a feed's tree in family t. w is nil for reading only.
-type nodes struct {
-	r     kv.Reader
-	w     kv.Tx
-	shape feed.Shape
-	row   *row
-}
-
-func (n *nodes) Leaf(i uint64) (feed.Leaf, error) {
-	b, err := n.r.Get(n.row.num.tree(0, i))
-	if err != nil {
-		return nil, err
-	}
-	return n.shape.Unpack(i, b)
-}
-
-func (n *nodes) SetLeaf(i uint64, l feed.Leaf) error {
-	if len(l) == 0 {
-		return n.w.Delete(n.row.num.tree(0, i))
-	}
-	return n.w.Set(n.row.num.tree(0, i), n.shape.Pack(l))
-}
-
-func (n *nodes) Node(level int, i uint64) ([]feed.Hash, error) {
-	b, err := n.r.Get(n.row.num.tree(level, i))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]feed.Hash, len(b)/len(feed.Hash{}))
-	for k := range out {
-		copy(out[k][:], b[k*len(feed.Hash{}):])
-	}
-	return out, nil
-}
-
-func (n *nodes) SetNode(level int, i uint64, children []feed.Hash) error {
-	if len(children) == 0 {
-		return n.w.Delete(n.row.num.tree(level, i))
-	}
-	b := make([]byte, 0, len(children)*len(feed.Hash{}))
-	for _, c := range children {
-		b = append(b, c[:]...)
-	}
-	return n.w.Set(n.row.num.tree(level, i), b)
-}
-
-func (n *nodes) Height() (int, error) { return n.row.height, nil }
-
-func (n *nodes) SetHeight(level int) error {
-	n.row.height = level
-	return nil
 }
