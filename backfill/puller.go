@@ -354,8 +354,8 @@ func (u *pulling) cursor(seq, high uint64) *feed.Cursor {
 
 // holdPages is how many full pages of a device feed are held back until the last has come: registers are
 // shown, and rescued under this device's signature, so what a relay made up must not get in even for a
-// moment. Ten pages are as much as one transaction takes; more is rare, and let in as it comes.
-const holdPages = 10
+// moment. Five pages are as much as one transaction takes; more is rare, and let in as it comes.
+const holdPages = 5
 
 // delta draws every entry after a position; the last page settles the feed, in the same transaction.
 func (u *pulling) delta(st feed.State) error {

@@ -15,8 +15,8 @@ import (
 // MaxLocal is the most bytes of local facts one entry may carry.
 const MaxLocal = 64
 
-// One transaction of an own feed holds at most this; Badger allows 52,428 keys and 5 MB (15% of a
-// memtable), and an entry takes four keys besides its leaf.
+// One transaction of an own feed holds at most this; Badger allows 26,214 keys and 2.5 MB (15% of a
+// memtable), and an entry takes three keys besides its leaf, another three if it replaces one.
 const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10
