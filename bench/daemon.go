@@ -74,6 +74,9 @@ func (d *daemon) stop(ctx context.Context) error {
 	select {
 	case err := <-d.ended:
 		d.ended <- nil
+		if err != nil {
+			err = fmt.Errorf("peer %s: %w\n%s", d.name, err, &d.stderr)
+		}
 		return err
 	case <-time.After(30 * time.Second):
 		return fmt.Errorf("peer %s does not end", d.name)

@@ -274,10 +274,11 @@ func (a *app) serve(ctx context.Context, p plan, l net.Listener) (err error) {
 		return nil
 	})
 	g.Go(func() error {
-		if err := a.begin(ctx, n, p); err != nil && ctx.Err() == nil {
-			return err
+		err := a.begin(ctx, n, p)
+		if ctx.Err() != nil || errors.Is(err, context.Canceled) { // the node ends, and calls off what was asked of it
+			return nil
 		}
-		return nil
+		return err
 	})
 	return g.Wait()
 }
