@@ -32,7 +32,6 @@ var ErrNoSpace = errors.New("disk is almost full")
 const (
 	memTable  = 16 << 20  // bytes; a transaction may hold 15% of it
 	baseTable = 4 << 20   // bytes of a table of the first level; each is made durable by itself
-	cacheSize = 32 << 20  // bytes of decompressed blocks
 	logFile   = 64 << 20  // bytes; values never reach the value log, which Badger creates all the same
 	memSuffix = ".mem"    // of the log beside each memtable
 	maxKey    = 2 << 10   // bytes of a key: MaxName and what stands around it, with room
@@ -109,7 +108,7 @@ func options(dir string, log *slog.Logger) badger.Options {
 		WithNumMemtables(2).
 		WithNumLevelZeroTables(12).
 		WithValueLogFileSize(logFile).
-		WithBlockCacheSize(cacheSize).
+		WithBlockCacheSize(0).       // blocks lie uncompressed in mapped files, which the system keeps in memory
 		WithCompression(codec.None). // most of a row is random: a third less on disk for a tenth more work, and twice the memory where tables are made
 		WithNumCompactors(2).
 		WithBaseTableSize(baseTable).

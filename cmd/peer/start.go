@@ -255,7 +255,13 @@ func (a *app) serve(ctx context.Context, p plan, l net.Listener) (err error) {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
+	defer func() {
+		err = errors.Join(err, n.Close())
+		if failed := apartFromStop(err); failed == nil && err != nil {
+			p.cfg.Log.Debug("ended because it was told to", "err", err)
+			err = nil
+		}
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -274,13 +280,27 @@ func (a *app) serve(ctx context.Context, p plan, l net.Listener) (err error) {
 		return nil
 	})
 	g.Go(func() error {
-		err := a.begin(ctx, n, p)
-		if ctx.Err() != nil || errors.Is(err, context.Canceled) { // the node ends, and calls off what was asked of it
-			return nil
+		if err := a.begin(ctx, n, p); err != nil && ctx.Err() == nil {
+			return err
 		}
-		return err
+		return nil
 	})
 	return g.Wait()
+}
+
+// apartFromStop returns what of err is more than that something was called off, as all is when a daemon ends.
+func apartFromStop(err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		var rest []error
+		for _, e := range all.Unwrap() {
+			rest = append(rest, apartFromStop(e))
+		}
+		return errors.Join(rest...)
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // begin does what the command line asked of a fresh daemon and prints what a person needs to know.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -348,5 +350,22 @@ func TestPaths(t *testing.T) {
 	a := &app{env: func(string) string { return "" }}
 	if _, err := a.paths(); api.AsProblem(err).Code != node.CodeUsage {
 		t.Errorf("without HOME: %v", err)
+	}
+}
+
+// What was called off because the daemon ends is no failure; what failed beside it is.
+func TestApartFromStop(t *testing.T) {
+	failed := errors.New("disk on fire")
+	stopped := fmt.Errorf("serve: %w", context.Canceled)
+	for _, c := range []struct{ err, want error }{
+		{nil, nil},
+		{stopped, nil},
+		{errors.Join(stopped, nil, errors.Join(context.Canceled)), nil},
+		{failed, failed},
+		{errors.Join(stopped, errors.Join(failed)), failed},
+	} {
+		if got := apartFromStop(c.err); (got == nil) != (c.want == nil) || c.want != nil && !errors.Is(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		}
 	}
 }
