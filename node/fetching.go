@@ -189,7 +189,7 @@ func (n *Node) SetFetch(ctx context.Context, device, id string, policy Fetch) (L
 	n.meters[at] = meter{since: now, at: heldSeq(st)}
 	for _, p := range n.pulls {
 		if slices.Contains(p.feeds, at) && p.cancel != nil && n.declines(at, now) {
-			p.cancel()
+			p.cancel(nil)
 		}
 	}
 	n.mu.Unlock()

@@ -181,7 +181,7 @@ func (n *Node) dismiss(set member.Set) (out []dismissed) {
 			p.session.conn.Reset(protocol.CodeNotMember)
 		}
 		if pull := n.pulls[d]; pull != nil && pull.cancel != nil {
-			pull.cancel()
+			pull.cancel(nil)
 		}
 		for k := range n.retries {
 			if k.donor == d {

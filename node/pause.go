@@ -58,7 +58,7 @@ func (n *Node) setPause(d *record.DeviceID, until time.Time) {
 	}
 	for _, p := range n.pulls {
 		if n.pausedFor(p.donor) && p.cancel != nil {
-			p.cancel()
+			p.cancel(nil)
 		}
 	}
 	n.mu.Unlock()

@@ -277,7 +277,7 @@ func (n *Node) adopt(s *session, now time.Time) error {
 	return nil
 }
 
-// release ends what adopt began; it reports whether s was still the session with its peer.
+// release ends what adopt began, and what is pulled from the peer; it reports whether s was still the session with its peer.
 func (n *Node) release(s *session, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -289,6 +289,9 @@ func (n *Node) release(s *session, now time.Time) bool {
 	p.seen = now
 	p.link.closed(now)
 	p.link.retryAt = p.link.retryAt.Add(n.yieldTo(s.peer))
+	if pull := n.pulls[s.peer]; pull != nil && pull.cancel != nil {
+		pull.cancel(protocol.CodeLost) // a connection may live long after the device behind it froze
+	}
 	n.dialSoon()
 	return true
 }

@@ -60,7 +60,7 @@ func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
 		err = nil
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	n.noteSnapshotEnded(p, out, err, time.Since(began))
 	return err

@@ -28,12 +28,12 @@ type pulling struct {
 	floors     map[feed.ID]feed.Head // of each when it began
 	started    time.Time
 	why        string
-	cancel     context.CancelFunc
-	strategy   string               // of the feed at hand
-	progress   progress             //
-	lacks      map[feed.ID]uint64   // entries still to come of each feed, at most
-	candidates []eventlog.Candidate // as they were judged
-	snapshot   *snapshotPull        // nil: the feeds come one by one
+	cancel     context.CancelCauseFunc // nil: it has not begun; told nil: at somebody's wish
+	strategy   string                  // of the feed at hand
+	progress   progress                //
+	lacks      map[feed.ID]uint64      // entries still to come of each feed, at most
+	candidates []eventlog.Candidate    // as they were judged
+	snapshot   *snapshotPull           // nil: the feeds come one by one
 }
 
 // expect begins the account of what is to come.
@@ -367,12 +367,15 @@ func (n *Node) lacksOf(feeds []feed.ID, d record.DeviceID) map[feed.ID]uint64 {
 
 // runPull carries out one pull session. It blocks.
 func (n *Node) runPull(ctx context.Context, p *pulling) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	n.mu.Lock()
 	p.cancel = cancel
 	if n.pausedFor(p.donor) || slices.ContainsFunc(p.feeds, func(id feed.ID) bool { return n.declines(id, time.Now()) }) { // since it was chosen
-		cancel()
+		cancel(nil)
+	}
+	if peer := n.peers[p.donor]; peer == nil || peer.session == nil {
+		cancel(protocol.CodeLost)
 	}
 	n.mu.Unlock()
 	refused, err := n.carryOut(ctx, p)
@@ -406,7 +409,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 	waiting := len(n.retries)
 	n.mu.Unlock()
 	if ctx.Err() != nil {
-		err = ctx.Err() // told to stop: no fault of anybody
+		err = context.Cause(ctx) // told to stop
 	}
 	n.notePullEnded(p, refused, err, waiting)
 	n.wake()

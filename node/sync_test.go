@@ -1,10 +1,12 @@
 package node
 
 import (
+	"context"
 	"slices"
 	"testing"
 
 	"peerdex/feed"
+	"peerdex/protocol"
 	"peerdex/record"
 )
 
@@ -16,4 +18,16 @@ func TestPullOrder(t *testing.T) {
 	if want := []feed.ID{one, two, oneFiles, twoFiles}; !slices.Equal(feeds, want) {
 		t.Errorf("pulled in the order %v, want %v", feeds, want)
 	}
+}
+
+// A pull ends with the session beside it, though its own stream may seem to live.
+func TestPullEndsWithSession(t *testing.T) {
+	a, b, _, _, _ := pair(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	b.mu.Lock()
+	b.pulls[a.self] = &pulling{donor: a.self, cancel: cancel}
+	b.mu.Unlock()
+	a.stop()
+	await(t, "the end of the pull", func() bool { return context.Cause(ctx) == protocol.CodeLost })
 }
