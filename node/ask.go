@@ -60,7 +60,8 @@ func (n *Node) lazyIn(all []catalog.Location) (out []catalog.Location) {
 	return out
 }
 
-// holders returns the devices that can be asked about a feed: the newest first, then as donors are elected.
+// holders returns the devices that can be asked about a feed: the newest first, of
+// equals the owner, then as donors are elected.
 func (n *Node) holders(id feed.ID) []record.DeviceID {
 	now := time.Now()
 	n.mu.Lock()
@@ -77,7 +78,18 @@ func (n *Node) holders(id feed.ID) []record.DeviceID {
 	for _, c := range backfill.Elect(now, candidates) {
 		out = append(out, c.Device)
 	}
-	slices.SortStableFunc(out, func(a, b record.DeviceID) int { return settled[b].Compare(settled[a]) })
+	slices.SortStableFunc(out, func(a, b record.DeviceID) int {
+		if c := settled[b].Compare(settled[a]); c != 0 {
+			return c
+		}
+		switch id.Device {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return 0
+	})
 	return out
 }
 

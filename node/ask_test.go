@@ -187,6 +187,12 @@ func TestAskAnother(t *testing.T) {
 	await(t, "B and C meet", connected(b, c))
 	b.setFetch(a, loc, FetchLazy)
 	await(t, "B knows that C holds it", func() bool { return slices.Contains(b.holders(locationFeed(a.self, loc)), c.self) })
+	b.mu.Lock()
+	b.peers[a.self].failedPull = time.Now() // the other is elected before it
+	b.mu.Unlock()
+	if got := b.holders(locationFeed(a.self, loc)); !slices.Equal(got, []record.DeviceID{a.self, c.self}) {
+		t.Errorf("of the two that hold the same %v are asked, not the owner first", got)
+	}
 	a.stop()
 	await(t, "B notices", func() bool { return !connected(b, a)() })
 	st, _ := c.store.State(locationFeed(a.self, loc))
