@@ -30,6 +30,7 @@ type Asked struct {
 	Seq        uint64    `json:"head_seq,omitempty"` // where that device was settled when it began to look
 	AsOf       time.Time `json:"as_of,omitzero"`     // when the answer was known to be true: now of the owner's own, else when that head was signed
 	More       bool      `json:"more,omitempty"`     // it has more to say than it was asked for
+	Cut        bool      `json:"cut,omitempty"`      // More, of a search, though no limit of the query's own was reached
 	Problem    string    `json:"problem,omitempty"`  // why nobody answered
 }
 

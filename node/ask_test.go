@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -199,6 +200,30 @@ func TestAskAnother(t *testing.T) {
 	l, err := b.List(t.Context(), ListQuery{Device: idText(a.self), Path: folder})
 	if err != nil || len(l.Entries) != 1 || l.Entries[0].Name != "one" || l.Online || l.Asked == nil || l.Asked.ViaName != "c" || !l.AsOf.Equal(st.Settled.Stamp.Time()) {
 		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// A search of everything in a lazy location of more entries than can be asked for at once is not whole, and says so;
+// one that names how much it wants is.
+func TestAskForTooMuch(t *testing.T) {
+	a, b, _, folder, loc := pair(t)
+	b.setFetch(a, loc, FetchLazy)
+	for i := range MostAsked {
+		touch(t, folder, strconv.Itoa(i))
+	}
+	await(t, "word of all files", b.toldOf(a, loc, MostAsked+1))
+	for limit, cut := range map[int]bool{0: true, 1: false, MostAsked: false, MostAsked + 1: true} {
+		_, res, err := b.foundBy(FindQuery{Limit: limit})
+		want := uint64(MostAsked)
+		if limit == 1 {
+			want = 1
+		}
+		if err != nil || res.Files != want || !res.More || res.Partial != cut || len(res.Asked) != 1 || res.Asked[0].Cut != cut {
+			t.Errorf("at most %d: %d files, asked of %+v, partial %v, %v", limit, res.Files, res.Asked, res.Partial, err)
+		}
+	}
+	if _, res, err := b.foundBy(FindQuery{Text: "one"}); err != nil || res.Files != 1 || res.Partial || res.More {
+		t.Errorf("one: %+v, %v", res, err)
 	}
 }
 

@@ -36,7 +36,7 @@ type FindResult struct {
 	Took    metrics.Seconds `json:"duration_seconds"`
 	Devices []DeviceView    `json:"devices"`           // that were asked, for freshness
 	Asked   []Asked         `json:"asked,omitempty"`   // locations that are not kept here, and who answered for them
-	Partial bool            `json:"partial,omitempty"` // nobody answered for some of those
+	Partial bool            `json:"partial,omitempty"` // nobody answered for some of those, or not in full
 }
 
 // Sorts are the orders of what is found, by name.
@@ -123,6 +123,11 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	}
 	if err != nil && !errors.Is(err, kv.Stop) {
 		return res, err
+	}
+	short := q.Limit == 0 || res.Files < uint64(q.Limit)
+	for i, a := range res.Asked {
+		res.Asked[i].Cut = a.More && short
+		res.Partial = res.Partial || res.Asked[i].Cut
 	}
 	res.More = full || slices.ContainsFunc(res.Asked, func(a Asked) bool { return a.More })
 	devices, err := n.Devices(ctx)

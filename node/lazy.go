@@ -122,6 +122,9 @@ func (n *Node) lazyLocations() ([]catalog.Location, error) {
 	return n.lazyIn(all), nil
 }
 
+// MostAsked is how many entries of one lazy location a search finds at most.
+const MostAsked = protocol.MaxHits
+
 // askFind puts a search to those lazy locations that it can find something in. others reports whether there
 // are further locations that it can find something in.
 func (n *Node) askFind(ctx context.Context, q FindQuery, o catalog.FindOptions, m *catalog.Marks) (answers []answer, others bool, err error) {
@@ -135,7 +138,7 @@ func (n *Node) askFind(ctx context.Context, q FindQuery, o catalog.FindOptions, 
 	if len(lazy) == 0 {
 		return nil, true, nil
 	}
-	limit := protocol.MaxHits
+	limit := MostAsked
 	if q.Limit > 0 {
 		limit = min(limit, q.Limit)
 	}

@@ -309,6 +309,9 @@ func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) e
 	}
 	if strings.HasPrefix(q.Text, "asked") {
 		res.Asked, res.Partial = askedOf(), true
+		for i, asked := range res.Asked {
+			res.Asked[i].Cut = asked.More && q.Limit == 0
+		}
 		if q.Text == "asked nothing" {
 			return res, nil
 		}

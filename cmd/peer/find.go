@@ -80,7 +80,7 @@ func (a *app) findCmd() *cobra.Command {
 	f.StringArrayVar(&q.Tag, "tag", nil, "only with this tag; may be repeated for all of several")
 	f.StringVar(&q.Sort, "sort", "name", "name, path, size or modified, the greatest first; none prints the first hits soonest")
 	f.BoolVar(&q.Reverse, "reverse", false, "the other way round")
-	f.IntVar(&q.Limit, "limit", 0, "stop after so many files, of which copies count once (default: all)")
+	f.IntVar(&q.Limit, "limit", 0, "stop after so many files, of which copies count once (default: all, of a folder that is not kept here the first 10,000)")
 	f.BoolVarP(&nuls, "print0", "0", false, "print whole paths only, as they are, each ended by a NUL")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing; exit 0 if something was found, 10 if not")
 	cmd.MarkFlagsMutuallyExclusive("print0", "quiet")
@@ -182,6 +182,9 @@ func (a *app) unasked(asked []node.Asked) {
 		switch {
 		case q.Problem != "":
 			a.hint("%s could not be asked: %s", name, escape(q.Problem))
+		case q.Cut:
+			a.hint("%s has more: no more than %s can be asked for at once; search for less, or keep it here: peer locations set %s --fetch eager",
+				name, plural(node.MostAsked, "entry", "entries"), name)
 		case q.More:
 			a.hint("%s has more than was asked for", name)
 		}

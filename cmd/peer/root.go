@@ -19,7 +19,7 @@ var exitMeaning = map[int]string{
 	3:   "no daemon is running",
 	4:   "not allowed",
 	5:   "not found",
-	6:   "partial: for some folders nobody could be asked; what could be had was printed",
+	6:   "partial: for some folders nobody could be asked, or not for all; what could be had was printed",
 	7:   "the state forbids it",
 	8:   "nothing reachable on the network",
 	9:   "the store or a digest is wrong",
