@@ -164,6 +164,44 @@ func TestNoSnapshotToBeHad(t *testing.T) {
 	}
 }
 
+// An export says what it lacks of other devices' feeds: those that are lazy, those that have not come, those that are
+// behind. It says nothing of those it has all of.
+func TestExportTellsWhatIsMissing(t *testing.T) {
+	a, b, _, folder, loc := pair(t)
+	exported := func(name string) []MissingFeed {
+		v, err := b.ExportSnapshot(t.Context(), filepath.Join(t.TempDir(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Missing
+	}
+	if got := exported("whole"); got == nil || len(got) > 0 {
+		t.Errorf("of a whole library %+v is missing", got)
+	}
+	b.setFetch(a, loc, FetchLazy)
+	want := MissingFeed{Device: idText(a.self), DeviceName: "a", Location: loc.String(), Name: filepath.Base(folder), Fetch: "lazy", Lacks: 1}
+	if got := exported("lazy"); len(got) != 1 || got[0] != want {
+		t.Errorf("missing %+v, want %+v", got, want)
+	}
+	b.setFetch(a, loc, FetchEager)
+	await(t, "it is here again", inStep(a, b))
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, folder, "two")
+	other := a.index(t.TempDir()) // of which the paused one hears no name
+	touch(t, folder, "three")
+	await(t, "word of two more files", b.toldOf(a, loc, 3))
+	want.Fetch, want.Behind, want.Lacks = "eager", true, 2
+	got := exported("behind")
+	if i := slices.IndexFunc(got, func(f MissingFeed) bool { return f.Location == want.Location }); i < 0 || got[i] != want {
+		t.Errorf("missing %+v, want %+v", got, want)
+	}
+	if i := slices.IndexFunc(got, func(f MissingFeed) bool { return f.Location == "" }); i < 0 || !got[i].Behind || got[i].Lacks == 0 {
+		t.Errorf("missing %+v, want what the device says of itself, as location %s is of it", got, other)
+	}
+}
+
 // What is no snapshot of this library changes nothing and is told with the reason.
 func TestImportRefuses(t *testing.T) {
 	a := start(t, filepath.Join(t.TempDir(), "a"), "a")

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +31,10 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 		return SnapshotView{}, err
 	}
 	defer pin.Close()
+	missing, err := n.missing(pin.Heads)
+	if err != nil {
+		return SnapshotView{}, err
+	}
 	stamp, err := n.clock.Now()
 	if err != nil {
 		return SnapshotView{}, err
@@ -47,8 +53,50 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 		return SnapshotView{}, exportProblem(path, err)
 	}
 	v := viewOf(path, m, began)
+	v.Missing = missing
 	n.events.Add(eventlog.SnapshotExportCompleted{File: path, Feeds: v.Feeds, Bytes: v.Bytes}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
 	return v, nil
+}
+
+// missing returns, by device and location, the feeds of others that are followed and that heads do not hold the newest of.
+func (n *Node) missing(heads []feed.Head) ([]MissingFeed, error) {
+	locations, err := n.catalog.Locations()
+	if err != nil {
+		return nil, err
+	}
+	names, held := map[feed.ID]string{}, map[feed.ID]feed.Head{}
+	for _, l := range locations {
+		names[l.Feed()] = l.Name
+	}
+	for _, h := range heads {
+		held[h.Feed] = h
+	}
+	best := map[feed.ID]feed.Head{}
+	for _, st := range n.store.States() {
+		best[st.Feed] = st.Best
+	}
+	out := []MissingFeed{}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id := range n.follow {
+		b, at := best[id], held[id]
+		unheard := b.IsGenesis() && !id.IsDevice() // it may well be empty; of itself every device says something
+		if id.Device == n.self || unheard || !b.IsGenesis() && at.Compare(b) >= 0 {
+			continue
+		}
+		f := MissingFeed{
+			Device: idText(id.Device), DeviceName: n.nameOf(id.Device), Name: names[id], Fetch: string(n.fetchOf(id)),
+			Behind: !at.IsGenesis(), Lacks: min(b.Seq-min(b.Seq, at.Seq), b.Count),
+		}
+		if !id.IsDevice() {
+			f.Location = id.Location.String()
+		}
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b MissingFeed) int {
+		return cmp.Or(cmp.Compare(a.DeviceName, b.DeviceName), cmp.Compare(a.Device, b.Device), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Location, b.Location))
+	})
+	return out, nil
 }
 
 // ImportSnapshot takes in from a file what this device lacks, once all of the file was verified: device feeds, then
@@ -140,7 +188,7 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Pr
 
 func viewOf(path string, m snapshot.Manifest, began time.Time) SnapshotView {
 	records, _, _, size := m.Totals()
-	return SnapshotView{File: path, Feeds: len(m.Feeds), Records: records, Bytes: size, Made: m.Stamp.Time(), Donor: idText(m.Donor), Took: metrics.Seconds(time.Since(began))}
+	return SnapshotView{Missing: []MissingFeed{}, File: path, Feeds: len(m.Feeds), Records: records, Bytes: size, Made: m.Stamp.Time(), Donor: idText(m.Donor), Took: metrics.Seconds(time.Since(began))}
 }
 
 func absolute(path string) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -34,18 +35,56 @@ func Room(s *store.Store, dir string, heads []feed.Head) error {
 	return s.RoomIn(dir, bytes)
 }
 
+// partSuffix is behind the name of a file that is being exported.
+const partSuffix = ".peerdex-part"
+
 // Export writes a snapshot of pinned feeds to a new file, for this user alone; Room is for the caller to ask. It blocks
-// until the file is durable. It returns fs.ErrExist, wrapped, if there is a file of that name. What it wrote before it
-// failed is removed.
+// until the file is durable, and has its name only then. It returns fs.ErrExist, wrapped, if there is a file of that
+// name. What it wrote before it failed is removed; what it left when it was killed, by the next export to that name.
 func Export(ctx context.Context, path string, pin *store.Pinned, by Author, now hlc.Stamp) (m Manifest, err error) {
-	m, err = create(path, func(f *os.File) (Manifest, error) {
+	part := path + partSuffix
+	if err := errors.Join(vacant(path), removeLeft(part)); err != nil {
+		return m, err
+	}
+	var written os.FileInfo
+	m, err = create(part, func(f *os.File) (Manifest, error) {
 		m, err := export(ctx, f, pin, by, now, MaxChunk)
+		if err == nil {
+			written, err = f.Stat()
+		}
 		return m, errors.Join(err, f.Sync())
 	})
 	if err != nil {
 		return m, err
 	}
+	if at, err := os.Lstat(part); err != nil || !os.SameFile(at, written) {
+		return m, fmt.Errorf("make snapshot: another export to %s began: %w", path, fs.ErrExist)
+	}
+	if err := vacant(path); err != nil {
+		return m, errors.Join(err, os.Remove(part))
+	}
+	if err := os.Rename(part, path); err != nil {
+		return m, errors.Join(fmt.Errorf("name snapshot: %w", err), os.Remove(part))
+	}
 	return m, store.SyncDir(filepath.Dir(path))
+}
+
+// vacant returns fs.ErrExist, wrapped, if there is something at path.
+func vacant(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("make snapshot %s: %w", path, fs.ErrExist)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make snapshot: %w", err)
+	}
+	return nil
+}
+
+// removeLeft removes the file at path, if there is one.
+func removeLeft(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make snapshot: %w", err)
+	}
+	return nil
 }
 
 // create makes a new file and removes it if write fails.

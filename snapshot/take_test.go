@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -300,6 +301,54 @@ func TestFile(t *testing.T) {
 	}
 	if _, err := os.Stat(path + "2"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left by what was cut off: %v", err)
+	}
+	if err := os.WriteFile(path+"2"+partSuffix, whole[:40], 0o600); err != nil { // by an export that was killed
+		t.Fatal(err)
+	}
+	by := d.author()
+	sign := by.Sign
+	during := func(what func()) {
+		by.Sign = func(b []byte) []byte { // once all chunks are written
+			what()
+			return sign(b)
+		}
+	}
+	during(func() {
+		if _, err := os.Stat(path + "2"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it has its name before it is whole: %v", err)
+		}
+	})
+	if _, err := Export(context.Background(), path+"2", pin, by, 1); err != nil {
+		t.Errorf("after an export that was killed: %v", err)
+	}
+	if _, err := os.Stat(path + "2"); err != nil {
+		t.Error(err)
+	}
+	during(func() {
+		if err := os.WriteFile(path+"3", []byte("another's"), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := Export(context.Background(), path+"3", pin, by, 1); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a file came meanwhile: %v", err)
+	}
+	if b, err := os.ReadFile(path + "3"); err != nil || string(b) != "another's" {
+		t.Errorf("the file that came meanwhile is %q, %v", b, err)
+	}
+	during(func() {
+		by.Sign = sign
+		if _, err := Export(context.Background(), path+"4", pin, by, 2); err != nil {
+			t.Errorf("a second export: %v", err)
+		}
+	})
+	if _, err := Export(context.Background(), path+"4", pin, by, 1); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second export came before: %v", err)
+	}
+	if g, err := OpenFile(path + "4"); err != nil || g.Manifest.Stamp != 2 || g.Close() != nil {
+		t.Errorf("what the second export wrote: %v, %v", g, err)
+	}
+	if left, err := filepath.Glob(path + "*" + partSuffix); err != nil || len(left) > 0 {
+		t.Errorf("left beside: %v, %v", left, err)
 	}
 	raw, _, err := unpackAll(f)
 	if err != nil {

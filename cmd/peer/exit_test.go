@@ -115,6 +115,8 @@ func TestExitCodes(t *testing.T) {
 		"long push":        {args: []string{"start", "--push", "1001"}, exit: 2, code: node.CodeUsage, says: "at most 1000"},
 		"push above bulk":  {args: []string{"start", "--push", "101", "--bulk", "100"}, exit: 2, code: node.CodeUsage, says: "thresholds do not fit"},
 		"bad bulk":         {args: []string{"start", "--bulk", "many"}, exit: 2, code: node.CodeUsage, says: `"many" is not a number`},
+		"export to -":      {args: []string{"snapshot", "export", "-"}, exit: 2, code: node.CodeUsage, says: "goes to a file"},
+		"import from -":    {args: []string{"snapshot", "import", "-"}, exit: 2, code: node.CodeUsage, says: "comes from one"},
 		"bad snapshot":     {args: []string{"start", "--snapshot", "-1"}, exit: 2, code: node.CodeUsage, says: "--snapshot"},
 		"bad mdns":         {args: []string{"start", "--mdns", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},
 		"bad pubsub":       {args: []string{"start", "--pubsub", "maybe"}, exit: 2, code: node.CodeUsage, says: "maybe"},

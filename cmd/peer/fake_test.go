@@ -372,7 +372,14 @@ func (f *fake) ExportSnapshot(_ context.Context, path string) (node.SnapshotView
 	if err := f.did("export " + filepath.Base(path)); err != nil {
 		return node.SnapshotView{}, err
 	}
-	return node.SnapshotView{File: "/media/" + hostile, Feeds: 5, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(2 * time.Second)}, nil
+	return node.SnapshotView{
+		File: "/media/" + hostile, Feeds: 5, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(2 * time.Second),
+		Missing: []node.MissingFeed{
+			{Device: nasID, DeviceName: hostile, Location: "02", Name: hostile, Fetch: "lazy", Lacks: 23_031},
+			{Device: nasID, DeviceName: "nas", Location: "01", Name: "docs", Fetch: "eager", Behind: true, Lacks: 1},
+			{Device: nasID, DeviceName: "nas", Fetch: "eager"},
+		},
+	}, nil
 }
 
 func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.Progress)) (node.SnapshotView, error) {
@@ -380,7 +387,7 @@ func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.Progr
 		return node.SnapshotView{}, err
 	}
 	fn(node.Progress{Phase: "loading", Done: 1000, Total: 48210})
-	return node.SnapshotView{File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
+	return node.SnapshotView{Missing: []node.MissingFeed{}, File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
 }
 
 func (f *fake) Refused(string, node.Code) {}

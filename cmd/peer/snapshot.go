@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/node"
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
@@ -31,7 +32,9 @@ func (a *app) snapshotExportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export FILE",
 		Short: "Write the library to a new file",
-		Long:  "Write the library to a new file that only this user can read. It is complete and on disk when the\ncommand returns; a file that is there already is left alone.",
+		Long: "Write what this device has of the library to a new file that only this user can read. All of that is on\n" +
+			"disk when the command returns; a file that is there already is left alone. It says which folders of\n" +
+			"other devices are missing in the file or behind, because they are lazy here or have not all arrived.",
 		Example: "peer snapshot export /media/usb/library.peerdex\n" +
 			"peer snapshot export ~/library-2026.peerdex\n" +
 			"peer snapshot export library.peerdex --json",
@@ -46,11 +49,34 @@ func (a *app) snapshotExportCmd() *cobra.Command {
 				if a.json {
 					return a.document(api.SchemaSnapshot, v)
 				}
-				return a.print("exported   %s, %s in %s, %s to %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
+				text := fmt.Sprintf("exported   %s, %s in %s, %s to %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
 					span(v.Took.Duration()), size(uint64(v.Bytes)), escape(a.shorten(v.File)))
+				for _, f := range v.Missing {
+					text += missingLine(f)
+				}
+				return a.print("%s", text)
 			})
 		},
 	}
+}
+
+// missingLine says what of a feed is not in a file that was exported.
+func missingLine(f node.MissingFeed) string {
+	label, of, why := "missing", "", "nothing of it is here yet"
+	if f.Behind {
+		label, of, why = "behind", "by ", "the rest is not here yet"
+	}
+	if node.Fetch(f.Fetch) == node.FetchLazy {
+		why = "it is lazy here"
+	}
+	what := escape(f.DeviceName) + ", its folders' names and its tags"
+	if f.Location != "" {
+		what = escape(f.DeviceName) + ":" + escape(f.Name)
+	}
+	if f.Lacks > 0 {
+		what += ", " + of + "up to " + plural(f.Lacks, "entry", "entries")
+	}
+	return fmt.Sprintf("%-10s %s: %s\n", label, what, why)
 }
 
 func (a *app) snapshotImportCmd() *cobra.Command {
@@ -86,6 +112,9 @@ func (a *app) snapshotImportCmd() *cobra.Command {
 func (a *app) withFile(cmd *cobra.Command, name string, fn func(ctx context.Context, c *api.Client, path string) error) error {
 	if name == "" {
 		return usage("the file has an empty name", "an empty argument names no file", cmd.CommandPath()+" library.peerdex")
+	}
+	if name == "-" {
+		return usage("a snapshot goes to a file, and comes from one", "- is no file", cmd.CommandPath()+" library.peerdex, or ./- for a file of that name")
 	}
 	path, err := filepath.Abs(name)
 	if err != nil {
