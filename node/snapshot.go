@@ -81,6 +81,7 @@ func (n *Node) fetchSnapshot(ctx context.Context, p *pulling) (snapshot.Taken, e
 		return snapshot.Taken{}, err
 	}
 	defer conn.Bind(ctx)()
+	n.watch(p, conn)
 	wanted := map[feed.ID]bool{}
 	for _, id := range p.feeds {
 		wanted[id] = true

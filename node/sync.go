@@ -33,7 +33,9 @@ type pulling struct {
 	progress   progress                //
 	lacks      map[feed.ID]uint64      // entries still to come of each feed, at most
 	candidates []eventlog.Candidate    // as they were judged
-	snapshot   *snapshotPull           // nil: the feeds come one by one
+	conn       *protocol.Conn          // nil: not open yet
+	pace       pace
+	snapshot   *snapshotPull // nil: the feeds come one by one
 }
 
 // expect begins the account of what is to come.
@@ -107,6 +109,7 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 				done <- struct{}{}
 			}()
 		}
+		n.leaveSlow(time.Now())
 		n.decide(time.Now())
 		timer := time.NewTimer(n.nextLook(time.Now()))
 		select {
@@ -125,11 +128,14 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 // lookAgain is how long sync sleeps at most when nothing wakes it.
 const lookAgain = 30 * time.Second
 
-// nextLook returns how long until a retry is due, a push has been waited for or a pause ends.
+// nextLook returns how long until the pace of pulls is looked at, a retry is due, a push has been waited for or a pause ends.
 func (n *Node) nextLook(now time.Time) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := lookAgain
+	if len(n.pulls) > 0 {
+		next = paceLook
+	}
 	for _, r := range n.retries {
 		if r.at.After(now) {
 			next = min(next, r.at.Sub(now))
@@ -403,7 +409,7 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 			}
 		}
 	}
-	if _, ours := errors.AsType[*protocol.MemoryError](err); peer != nil && err != nil && !ours && ctx.Err() == nil {
+	if _, ours := errors.AsType[*protocol.MemoryError](err); peer != nil && err != nil && !ours && (ctx.Err() == nil || context.Cause(ctx) == errSlow) {
 		peer.failedPull = now
 	}
 	waiting := len(n.retries)
@@ -433,6 +439,7 @@ func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, err
 		return nil, err
 	}
 	defer conn.Bind(ctx)()
+	n.watch(p, conn)
 	refused, err := n.puller.Run(conn, p.id, p.feeds)
 	conn.End(err)
 	return refused, err

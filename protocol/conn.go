@@ -63,7 +63,7 @@ const (
 	defaultFirstByte = 15 * time.Second
 	defaultIdle      = 90 * time.Second // three missed heartbeats
 	defaultFrame     = 20 * time.Second
-	minRate          = 16 << 10 // bytes per second below which a stream is given up
+	MinRate          = 16 << 10 // bytes per second below which a frame is given up
 
 	bufferSize  = 64 << 10
 	keepScratch = 256 << 10 // bytes of encoding buffer kept between frames
@@ -79,6 +79,10 @@ type Conn struct {
 	label     string // of the device in metrics
 	session   atomic.Pointer[SessionID]
 	ended     atomic.Uint32 // Code of the first Reset from this side
+
+	received atomic.Int64 // bytes
+	waited   atomic.Int64 // nanoseconds in reads that are over
+	waiting  atomic.Int64 // when the read under way began, in Unix nanoseconds; 0: none is
 
 	// Owned by the goroutine that calls Recv.
 	r        *bufio.Reader
@@ -133,7 +137,12 @@ func (c *Conn) Compression() Compression {
 type counted struct{ c *Conn }
 
 func (s counted) Read(p []byte) (int, error) {
+	began := time.Now()
+	s.c.waiting.Store(began.UnixNano())
 	n, err := s.c.stream.Read(p)
+	s.c.waiting.Store(0)
+	s.c.waited.Add(int64(time.Since(began)))
+	s.c.received.Add(int64(n))
 	if n > 0 && s.c.cfg.Traffic != nil {
 		s.c.cfg.Traffic.BytesReceived(s.c.label, n)
 	}
@@ -153,9 +162,19 @@ func (s counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Received returns how many bytes have come, before decompression, and how long until now they were waited for: time in
+// which nobody asked for more is not the other side's. It may be called at any time by any goroutine.
+func (c *Conn) Received(now time.Time) (bytes int64, waited time.Duration) {
+	waited = time.Duration(c.waited.Load())
+	if since := c.waiting.Load(); since != 0 {
+		waited += max(0, now.Sub(time.Unix(0, since)))
+	}
+	return c.received.Load(), waited
+}
+
 // frameTime is how long a frame of n bytes may take.
 func (c *Conn) frameTime(n int) time.Duration {
-	return c.cfg.Frame + time.Duration(n)*time.Second/minRate
+	return c.cfg.Frame + time.Duration(n)*time.Second/MinRate
 }
 
 // Frame flags.

@@ -15,10 +15,13 @@ var faults = []fault{"dead", "slow", "refuses", "lies"}
 
 const (
 	absent         = fault("absent")
-	noticed        = 15 // ticks after which a stream that does not keep its pace is given up
 	isolationSeeds = 20
 	pageLimit      = 3 // entries, so that pages and chunks take about as many ticks
 )
+
+// noticed is after how many ticks of waiting, a second each, a pull is ended here, as package node does: with a session in
+// which no frame has come (deadAfter), and where a minute's pace was missed and there is another donor (paceWindow).
+var noticed = map[fault]int{"dead": 15, "slow": 60}
 
 // TestIsolation wants one donor that is dead, slow or hostile to at most double the time in which a newcomer gets
 // everything, once it is noticed that it is (I19). The donor is the one that is asked first.
@@ -41,7 +44,7 @@ func isolation(worlds int) (bugs []*bug) {
 		worlds--
 		for _, f := range faults {
 			ticks, b := joins(seed, f)
-			if b == nil && ticks > 2*alone+noticed {
+			if b == nil && ticks > 2*alone+noticed[f] {
 				b = &bug{id: "I19", seed: seed, what: fmt.Sprintf("%s: a newcomer takes %d ticks, without %d", f, ticks, alone)}
 			}
 			if b != nil {
@@ -84,7 +87,7 @@ func joins(seed uint64, f fault) (ticks int, broken *bug) {
 					began[t.link] = ticks + 1
 				}
 				if t.link.b == bad && (f == "dead" || f == "slow" && ticks%8 > 0) {
-					if ticks-began[t.link] >= noticed {
+					if ticks-began[t.link] >= noticed[f] {
 						t.link.cut()
 					} else {
 						continue
