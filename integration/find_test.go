@@ -168,6 +168,31 @@ func TestFindAndWhere(t *testing.T) {
 		return "it is not"
 	})
 
+	a.ask(&node.PauseView{}, "sync", "pause")
+	writeAll(t, dirB, map[string]string{"brook.jpg": "b"})
+	eventually(t, "alpha hears of what it lacks, and shows beta's folder as it was", func() string {
+		if l := a.run("ls", "beta:"+dirB); l.code != 0 || !strings.Contains(l.stderr, "beta, as of ") || strings.Contains(l.stdout, "brook") {
+			return fmt.Sprintf("%+v", l)
+		}
+		return ""
+	})
+	if found := a.run("find", "brook"); !strings.Contains(found.stderr, "nothing found") || !strings.Contains(found.stderr, "alpha now") || strings.Contains(found.stderr, "beta now") {
+		t.Errorf("find of what is known to be lacking: %+v", found)
+	}
+	if found := a.run("find", "lake"); !strings.Contains(found.stdout, "beta (as of ") {
+		t.Errorf("find beside what is known to be lacking: %+v", found)
+	}
+	if l := a.run("locations", "show", "beta:"+filepath.Base(dirB)); !strings.Contains(l.stdout, "beta (as of ") {
+		t.Errorf("locations: %+v", l)
+	}
+	a.ask(&node.PauseView{}, "sync", "resume")
+	eventually(t, "beta's folder is shown as it is", func() string {
+		if l := a.run("ls", "beta:"+dirB); !strings.Contains(l.stderr, "beta, now") || !strings.Contains(l.stdout, "brook") {
+			return fmt.Sprintf("%+v", l)
+		}
+		return ""
+	})
+
 	b.stop()
 	writeAll(t, dirA, map[string]string{"new beach.jpg": "n"})
 	eventually(t, "the new file is found", func() string {

@@ -274,6 +274,7 @@ func (n *Node) viewOf(a answer) Entry {
 	defer n.mu.Unlock()
 	e := n.inLocation(a.loc)
 	e.AsOf, e.Via, e.Online = a.AsOf, a.ViaName, e.Online && a.Via == a.Device
+	e.Current = e.Online
 	return e
 }
 

@@ -285,7 +285,7 @@ func (n *Node) viewFetch(v *LocationView, id feed.ID) {
 	case DecideWait, DecideRefuse:
 		v.Waits, v.Lacks = why, lacks
 	case DecideOnDemand:
-		v.AsOf = time.Time{}
+		v.AsOf, v.Current = time.Time{}, false
 		if !st.Best.IsGenesis() {
 			v.AsOf = st.Best.Stamp.Time()
 		}
@@ -299,10 +299,10 @@ func fetchAttention(locations []LocationView) (out []Attention) {
 		switch {
 		case l.Waits == "":
 		case strings.HasPrefix(l.Waits, whyDisk):
-			out = append(out, Attention{Severity: "warning", Device: l.Device, Text: fmt.Sprintf("the disk has no room for the %d entries of %s", l.Entries, name),
+			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("the disk has no room for up to %d entries that are lacking of %s", l.Lacks, name),
 				Try: "peer locations set " + name + " --fetch lazy"})
 		default:
-			out = append(out, Attention{Severity: "warning", Device: l.Device, Text: fmt.Sprintf("%s has changed by up to %d entries, which wait for a word: it is metered", name, l.Lacks),
+			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("%s has changed by up to %d entries, which wait for a word: it is metered", name, l.Lacks),
 				Try: "peer sync now"})
 		}
 	}

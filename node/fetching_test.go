@@ -200,7 +200,7 @@ func TestBulkIndex(t *testing.T) {
 		decision, why, _ := b.decideOn(st, time.Now())
 		return st.Best.Count == 121 && decision == DecideWait && why == whyLarge
 	})
-	if s, err := b.Status(t.Context()); err != nil || s.State != StateReady || len(s.Attention) == 0 || s.Attention[len(s.Attention)-1].Try != "peer sync now" {
+	if s, err := b.Status(t.Context()); err != nil || s.State != StateReady || len(s.Attention) == 0 || s.Attention[0].Try != "peer sync now" || s.Attention[0].Severity != "problem" {
 		t.Errorf("state %s (%s), attention %+v, %v", s.State, s.Reason, s.Attention, err)
 	}
 	p, err := b.SyncPlan(t.Context(), "")

@@ -9,7 +9,6 @@ import (
 	corepeer "github.com/libp2p/go-libp2p/core/peer"
 
 	"peerdex/catalog"
-	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
 )
@@ -59,7 +58,7 @@ func (n *Node) List(ctx context.Context, q ListQuery) (Listing, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := Listing{Now: start, Device: q.Device, DeviceName: n.nameOf(at.Location.Owner), Gone: n.goneAs(at.Location.Owner), Online: n.online(at.Location.Owner), Path: at.Path, Entries: []Entry{}}
-	out.AsOf = n.asOf(at.Location)
+	out.AsOf, out.Current = n.freshness(at.Location.Feed())
 	if len(items) > limit {
 		items, out.More = items[:limit], true
 	}
@@ -71,38 +70,17 @@ func (n *Node) List(ctx context.Context, q ListQuery) (Listing, error) {
 	return out, nil
 }
 
-// asOf returns how fresh a location is; n.mu is held.
-func (n *Node) asOf(l catalog.Location) time.Time {
-	if l.Owner == n.self {
-		return time.Now()
-	}
-	st, _ := n.store.State(l.Feed())
-	return n.knownAt(st)
-}
-
-// knownAt returns when what is held of another device's feed was known to be all there is: when its owner was
-// last heard, if nobody has told of a newer head, else when the head held was signed. Zero: never. n.mu is
-// held.
-func (n *Node) knownAt(st feed.State) time.Time {
-	if st.Settled == nil || st.Settled.IsGenesis() {
-		return time.Time{}
-	}
-	at := st.Settled.Stamp.Time()
-	if p := n.peers[st.Feed.Device]; p != nil && st.Best.Compare(*st.Settled) <= 0 && p.seen.After(at) {
-		at = p.seen
-	}
-	return at
-}
-
 // entry makes the view of one entry; n.mu is held.
 func (n *Node) entry(it catalog.Item) Entry { return n.inLocation(it.Location).of(it) }
 
 // inLocation is what the views of all entries of a location have in common; n.mu is held.
 func (n *Node) inLocation(l catalog.Location) Entry {
-	return Entry{
+	e := Entry{
 		Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Online: n.online(l.Owner),
-		AsOf: n.asOf(l), Location: l.ID.String(),
+		Location: l.ID.String(),
 	}
+	e.AsOf, e.Current = n.freshness(l.Feed())
+	return e
 }
 
 // viewIn is inLocation for who does not hold n.mu.

@@ -136,6 +136,7 @@ func (n *Node) Find(ctx context.Context, q FindQuery, fn func(Entry) error) (Fin
 	}
 	for _, v := range devices {
 		if len(q.Device) == 0 || slices.Contains(q.Device, v.ID) {
+			v.answered(res.Asked)
 			res.Devices = append(res.Devices, v)
 		}
 	}

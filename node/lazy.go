@@ -87,7 +87,7 @@ func (n *Node) listAsked(ctx context.Context, q ListQuery, l catalog.Location, n
 		return out, err
 	}
 	in := n.viewOf(a)
-	out.DeviceName, out.Gone, out.Online, out.AsOf = in.DeviceName, in.Gone, in.Online, in.AsOf
+	out.DeviceName, out.Gone, out.Online, out.AsOf, out.Current = in.DeviceName, in.Gone, in.Online, in.AsOf, in.Current
 	out.Path, out.More, out.Asked, out.Entries = l.Path, a.More, &a.Asked, []Entry{}
 	if len(names) > 0 {
 		out.Path = l.Item(names[:len(names)-1], record.File{Name: names[len(names)-1]}, false).Path

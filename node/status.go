@@ -75,6 +75,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		return s, err
 	}
 	s.Attention = append(append(s.Attention, n.attention(s)...), fetchAttention(locations)...)
+	slices.SortStableFunc(s.Attention, func(a, b Attention) int { return strings.Compare(a.Severity, b.Severity) }) // problem, warning
 	return s, nil
 }
 
@@ -147,15 +148,13 @@ func (n *Node) Devices(context.Context) ([]DeviceView, error) {
 		v := DeviceView{ID: idText(d), Short: d.Short(), Name: n.nameOf(d), Self: d == n.self, Link: LinkDisconnected}
 		v.OS, v.Version = n.facts[d].os, n.facts[d].version
 		n.viewStanding(&v, d)
-		for id, st := range states {
+		v.AsOf, v.Current = n.deviceFreshness(d)
+		for id := range states {
 			if id.Device != d || !n.follow[id] {
 				continue
 			}
 			counts := n.store.Counts(id)
 			v.Files, v.Dirs, v.Bytes = v.Files+counts.Files, v.Dirs+counts.Dirs, v.Bytes+counts.Bytes
-			if at := n.knownAt(st); at.After(v.AsOf) {
-				v.AsOf = at
-			}
 		}
 		if v.Self {
 			v.OS, v.Version, v.Link, v.Online, v.Seen = runtime.GOOS, n.cfg.Version, LinkConnected, true, time.Now()
@@ -295,7 +294,7 @@ func (n *Node) viewLocation(l catalog.Location, s catalog.Status) LocationView {
 		ID: l.ID.String(), Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner), Gone: n.goneAs(l.Owner), Self: l.Owner == n.self,
 		Name: l.Name, Path: l.Path, Files: counts.Files, Dirs: counts.Dirs, Bytes: counts.Bytes, Online: n.online(l.Owner),
 	}
-	v.AsOf = n.asOf(l)
+	v.AsOf, v.Current = n.freshness(l.Feed())
 	if !v.Self {
 		n.viewFetch(&v, l.Feed())
 		return v
@@ -323,7 +322,7 @@ func stateOfPhase(p catalog.Phase) string {
 	return "scanning"
 }
 
-// online reports whether what is known of a device is known now; n.mu is held.
+// online reports whether a device is connected, or this one; n.mu is held.
 func (n *Node) online(d record.DeviceID) bool {
 	if d == n.self {
 		return true

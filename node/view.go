@@ -74,7 +74,7 @@ type DeviceView struct {
 	GoneSince   time.Time       `json:"gone_since,omitzero"`   // when
 	Added       time.Time       `json:"added,omitzero"`        // when it became a member
 	Link        string          `json:"link"`                  // one of the Link constants; connected for Self
-	Online      bool            `json:"online"`                // a live connection exists; what is known of it is known "now"
+	Online      bool            `json:"online"`                // a live connection exists
 	Seen        time.Time       `json:"seen,omitzero"`         // last authenticated contact; zero: never
 	Address     string          `json:"address,omitempty"`     // multiaddr of the live connection
 	RTT         metrics.Seconds `json:"rtt_seconds,omitempty"` // smoothed; 0: not measured
@@ -84,7 +84,8 @@ type DeviceView struct {
 	Files       uint64          `json:"files"`
 	Dirs        uint64          `json:"dirs"`
 	Bytes       uint64          `json:"bytes"`
-	AsOf        time.Time       `json:"as_of,omitzero"`     // when what is held of it was last known to be all there is
+	AsOf        time.Time       `json:"as_of,omitzero"`     // when all that is kept of it was last known to be all there is; zero: never
+	Current     bool            `json:"current"`            // that is known now
 	Paused      bool            `json:"paused,omitempty"`   // sync with it is paused here
 	Failures    int             `json:"failures,omitempty"` // consecutive failed attempts to connect
 	LastError   string          `json:"last_error,omitempty"`
@@ -103,7 +104,8 @@ type LocationView struct {
 	Dirs       uint64           `json:"dirs"`
 	Bytes      uint64           `json:"bytes"`
 	Online     bool             `json:"online"`                       // the device is connected, or this one
-	AsOf       time.Time        `json:"as_of,omitzero"`               // when they were last known to be true
+	AsOf       time.Time        `json:"as_of,omitzero"`               // when what is held was last known to be all there is; zero: never
+	Current    bool             `json:"current"`                      // that is known now
 	Fetch      string           `json:"fetch,omitempty"`              // of another device's: whether its entries are kept here: "eager", "lazy" or "metered"
 	Entries    uint64           `json:"entries,omitempty"`            // of another device's: in the newest head known, whether they are here or not
 	Waits      string           `json:"waits,omitempty"`              // why what is lacking is not fetched: "metered_large" or "disk_low"
@@ -158,7 +160,8 @@ type Entry struct {
 	DeviceName string    `json:"device_name"`
 	Gone       string    `json:"device_gone,omitempty"` // how its device is out: revoked or left
 	Online     bool      `json:"online"`
-	AsOf       time.Time `json:"as_of,omitzero"` // when it was last known to be true
+	AsOf       time.Time `json:"as_of,omitzero"` // when what is held of its location was last known to be all there is; zero: never
+	Current    bool      `json:"current"`        // that is known now
 	Via        string    `json:"via,omitempty"`  // name of the device that was asked, where the entry is not kept here
 	Location   string    `json:"location"`       // hex of record.LocationID
 	ID         string    `json:"id"`             // hex of record.EntryID
@@ -191,7 +194,8 @@ type Listing struct {
 	DeviceName string    `json:"device_name"`
 	Gone       string    `json:"device_gone,omitempty"` // how it is out: revoked or left
 	Online     bool      `json:"online"`
-	AsOf       time.Time `json:"as_of,omitzero"`
+	AsOf       time.Time `json:"as_of,omitzero"` // as Entry.AsOf
+	Current    bool      `json:"current"`        // as Entry.Current
 	Path       string    `json:"path"`
 	Asked      *Asked    `json:"asked,omitempty"` // who answered, where the entries are not kept here
 	Entries    []Entry   `json:"entries"`         // for a path that is a file: the file

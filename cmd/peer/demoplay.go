@@ -165,16 +165,8 @@ func (d *demo) search(ctx context.Context, from *demoDevice, word string) (shown
 		return nil, err
 	}
 	now := time.Now()
-	known, err := from.node.Devices(ctx)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]time.Time{}
-	for _, k := range known {
-		seen[k.ID] = k.Seen
-	}
 	for _, e := range found {
-		shown = append(shown, fmt.Sprintf("%-48s %8s   %s", d.label(e.Path), size(e.Size), fresh(now, e.Online, seen[e.Device])))
+		shown = append(shown, fmt.Sprintf("%-48s %8s   %s", d.label(e.Path), size(e.Size), fresh(now, e.Current, e.AsOf)))
 	}
 	if len(found) != want {
 		return nil, fmt.Errorf("%s finds %d of %d", from.name, len(found), want)

@@ -68,7 +68,7 @@ func (f *fake) log() string {
 }
 
 func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
-	self := node.DeviceView{ID: laptopID, Short: "7KQ2-XMDL", Name: "laptop", Self: true, OS: "linux", Version: "0.1.0",
+	self := node.DeviceView{ID: laptopID, Short: "7KQ2-XMDL", Name: "laptop", Self: true, Current: true, OS: "linux", Version: "0.1.0",
 		Link: node.LinkConnected, Files: 48210, Dirs: 900, Bytes: 212_400_000_000, Added: noon.AddDate(0, -2, 0)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,9 +80,9 @@ func (f *fake) Devices(context.Context) ([]node.DeviceView, error) {
 		{ID: atticID, Short: "K0VN-22EJ", Name: hostile, Link: node.LinkDisconnected, Seen: noon.AddDate(0, 0, -9),
 			AsOf: noon.AddDate(0, 0, -9), ItLacks: new(uint64(3412)), Files: 12040, Bytes: 96_300_000_000, Failures: 4, LastError: "connection refused by " + hostile},
 		{ID: nanoID, Short: "91HH-T3KB", Name: "nanopi", Link: node.LinkConnected, Online: true, Seen: noon,
-			AsOf: noon, Address: "/ip4/10.0.0.9/tcp/4001", RTT: metrics.Seconds(2 * time.Millisecond), WeLack: new(uint64(0)), ItLacks: new(uint64(0)),
+			AsOf: noon, Current: true, Address: "/ip4/10.0.0.9/tcp/4001", RTT: metrics.Seconds(2 * time.Millisecond), WeLack: new(uint64(0)), ItLacks: new(uint64(0)),
 			Added: noon.AddDate(0, -1, 0)},
-		{ID: nasID, Short: "3F9D-PQ7A", Name: "nas", Link: node.LinkSyncing, Online: true, Seen: noon, AsOf: noon,
+		{ID: nasID, Short: "3F9D-PQ7A", Name: "nas", Link: node.LinkSyncing, Online: true, Seen: noon, AsOf: noon, Current: true,
 			Address: "/ip4/192.168.1.20/udp/4001/quic-v1", RTT: metrics.Seconds(48 * time.Millisecond), WeLack: new(uint64(12)), ItLacks: new(uint64(313)),
 			Files: 131902, Bytes: 1_900_000_000_000, Paused: true, Role: "admin", Added: noon.AddDate(0, -2, 0)},
 	}, nil
@@ -93,13 +93,13 @@ func (f *fake) Locations(context.Context) ([]node.LocationView, error) {
 		return nil, nil
 	}
 	return []node.LocationView{
-		{ID: strings.Repeat("3f", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: "Pictures", Path: "/home/mia/Pictures",
+		{ID: strings.Repeat("3f", 16), Device: laptopID, DeviceName: "laptop", Self: true, Current: true, Name: "Pictures", Path: "/home/mia/Pictures",
 			Files: 48210, Dirs: 900, Bytes: 212_400_000_000, State: "watching", LastScan: noon.Add(-3 * time.Hour), ScanTook: metrics.Seconds(3100 * time.Millisecond),
 			Hash: "auto", Unhashed: 1234, Ignored: 7, Unreadable: 24, Ignore: []string{"*.tmp"}, Samples: unreadable()},
-		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Name: hostile, Path: "/srv/" + hostile,
+		{ID: strings.Repeat("4e", 16), Device: laptopID, DeviceName: "laptop", Self: true, Current: true, Name: hostile, Path: "/srv/" + hostile,
 			State: "polling", Cause: "too many folders to watch", Hash: "none"},
 		{ID: strings.Repeat("5d", 16), Device: nasID, DeviceName: "nas", Name: "photos", Path: "/srv/photos", Files: 131902,
-			Bytes: 1_900_000_000_000, Online: true, AsOf: noon, Fetch: "eager", Entries: 140_000},
+			Bytes: 1_900_000_000_000, Online: true, AsOf: noon, Current: true, Fetch: "eager", Entries: 140_000},
 		{ID: strings.Repeat("6c", 16), Device: atticID, DeviceName: hostile, Name: "box", Path: "/mnt/box", AsOf: noon.AddDate(0, 0, -9), Fetch: "lazy", Entries: 48_000},
 	}, nil
 }
@@ -205,12 +205,12 @@ func (f *fake) Rescan(ctx context.Context, id string, fn func(node.ScanProgress)
 
 func entries() []node.Entry {
 	return []node.Entry{
-		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "beach.jpg", Path: "/home/mia/Pictures/beach.jpg",
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Current: true, Kind: "file", Name: "beach.jpg", Path: "/home/mia/Pictures/beach.jpg",
 			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-2, 0, 0), Tags: []string{"tax", hostile}},
-		{Device: nasID, DeviceName: "nas", Online: true, AsOf: noon, Kind: "dir", Name: "beach", Path: "/srv/photos/beach", Mode: 0o755},
+		{Device: nasID, DeviceName: "nas", Online: true, AsOf: noon, Current: true, Kind: "dir", Name: "beach", Path: "/srv/photos/beach", Mode: 0o755},
 		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: hostile, Path: "/mnt/box/" + hostile, Size: 312_000,
 			Modified: noon.AddDate(-3, 0, 0), Mode: 0o600},
-		{Device: nasID, DeviceName: "nas", Online: true, Kind: "link", Name: "latest", Path: "/srv/photos/latest", Target: "2026\n\xfe", Mode: 0o777},
+		{Device: nasID, DeviceName: "nas", Online: true, Current: true, Kind: "link", Name: "latest", Path: "/srv/photos/latest", Target: "2026\n\xfe", Mode: 0o777},
 	}
 }
 
@@ -218,13 +218,15 @@ func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
 	if err := f.did("list " + q.Device + " " + q.Path); err != nil {
 		return node.Listing{}, err
 	}
-	l := node.Listing{Now: noon, Device: q.Device, DeviceName: "nas", Online: true, AsOf: noon, Path: q.Path}
+	l := node.Listing{Now: noon, Device: q.Device, DeviceName: "nas", Online: true, AsOf: noon, Current: true, Path: q.Path}
 	switch {
 	case strings.HasSuffix(q.Path, "/empty"):
 	case strings.Contains(q.Path, "missing"):
 		return node.Listing{}, &node.Problem{Code: node.CodeNotFound, Message: "the catalogue has no /missing", Cause: "no location of nas holds it", Try: "peer locations"}
+	case strings.HasSuffix(q.Path, "/behind"): // connected, and known to lack something
+		l.Entries, l.AsOf, l.Current = entries()[1:2], noon.Add(-time.Hour), false
 	case strings.HasSuffix(q.Path, "/asked"):
-		l.Entries, l.Online, l.AsOf = entries()[1:2], false, noon.Add(-time.Hour)
+		l.Entries, l.Online, l.AsOf, l.Current = entries()[1:2], false, noon.Add(-time.Hour), false
 		l.Asked = &askedOf()[0]
 	case q.After == "": // two pages
 		l.Entries, l.More = entries()[:2], true
@@ -232,7 +234,7 @@ func (f *fake) List(_ context.Context, q node.ListQuery) (node.Listing, error) {
 		l.Entries = entries()[2:]
 	}
 	if q.Device == atticID {
-		l.DeviceName, l.Online, l.AsOf = hostile, false, noon.AddDate(0, 0, -9)
+		l.DeviceName, l.Online, l.AsOf, l.Current = hostile, false, noon.AddDate(0, 0, -9), false
 	}
 	return l, nil
 }
@@ -242,9 +244,9 @@ func copies() []node.Entry {
 	all := entries()
 	one := strings.Repeat("9f2c41d8", 8)
 	return []node.Entry{
-		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax.pdf", Path: "/home/mia/tax.pdf", ID: strings.Repeat("ab", 16),
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Current: true, Kind: "file", Name: "tax.pdf", Path: "/home/mia/tax.pdf", ID: strings.Repeat("ab", 16),
 			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax", hostile}, Note: "paid\n" + hostile, ContentNote: "of all copies\n" + hostile},
-		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Kind: "file", Name: "tax (1).pdf", Path: "/home/mia/Downloads/tax (1).pdf",
+		{Device: laptopID, DeviceName: "laptop", Online: true, AsOf: noon, Current: true, Kind: "file", Name: "tax (1).pdf", Path: "/home/mia/Downloads/tax (1).pdf",
 			Size: 1_200_000, Mode: 0o644, Modified: noon.AddDate(-1, 0, 0), Hash: one, Tags: []string{"tax"}},
 		{Device: atticID, DeviceName: hostile, AsOf: noon.AddDate(0, 0, -9), Kind: "file", Name: "tax.pdf", Path: "/mnt/box/" + hostile, Size: 1_200_000,
 			Modified: noon.AddDate(-1, 0, 0), Mode: 0o600, Hash: one},
@@ -317,6 +319,15 @@ func (f *fake) Find(ctx context.Context, q node.FindQuery, fn func(node.Entry) e
 		}
 	}
 	found := entries()
+	if q.Text == "behind" {
+		stale := func(current *bool, asOf *time.Time) { *current, *asOf = false, noon.Add(-time.Hour) }
+		stale(&found[1].Current, &found[1].AsOf)
+		for i := range res.Devices {
+			if d := &res.Devices[i]; d.ID == nasID {
+				stale(&d.Current, &d.AsOf)
+			}
+		}
+	}
 	if strings.HasPrefix(q.Text, "copies") {
 		found = copies()
 	}

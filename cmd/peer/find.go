@@ -231,6 +231,8 @@ func (a *app) places(now time.Time, copies []node.Entry) string {
 		if count[c.Device]++; count[c.Device] == 1 {
 			order = append(order, c.Device)
 			some[c.Device] = c
+		} else if have := some[c.Device]; !c.Current && (have.Current || c.AsOf.Before(have.AsOf)) {
+			some[c.Device] = c // of several folders the least fresh
 		}
 	}
 	for i, id := range order {
@@ -242,7 +244,7 @@ func (a *app) places(now time.Time, copies []node.Entry) string {
 			}
 			text += fmt.Sprintf(" %s%d", times, n)
 		}
-		if !some[id].Online {
+		if !some[id].Current {
 			text += " (" + marked(fresh(now, false, some[id].AsOf), some[id].Gone) + ")"
 		}
 		order[i] = text
@@ -284,7 +286,7 @@ func (a *app) findFooter(res node.FindResult) {
 	var old []string
 	for _, d := range res.Devices {
 		switch {
-		case d.Self || d.Online:
+		case d.Current:
 			now = append(now, escape(d.Name))
 		case d.Gone != "":
 			old = append(old, escape(d.Name)+" "+ago(res.Now, d.AsOf)+" ("+escape(d.Gone)+")")

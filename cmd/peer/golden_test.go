@@ -54,6 +54,8 @@ var shown = map[string]string{
 	"ls-long":            "ls -l nas:/srv/photos",
 	"ls-away":            "ls K0VN:/mnt/box",
 	"ls-empty":           "ls nas:/empty",
+	"ls-behind":          "ls nas:/srv/behind",
+	"find-behind":        "find behind",
 	"ls-asked":           "ls nas:/srv/asked",
 	"find-asked":         "find asked",
 	"where-asked":        "where nas:/srv/asked",
@@ -257,7 +259,7 @@ func TestFetchingLine(t *testing.T) {
 		"eager: 9 entries, kept here": {Fetch: "eager", Entries: 9, Files: 9, AsOf: noon},
 		"eager: of 9 entries 1 is here; the others come when a device that has them is connected": {Fetch: "eager", Entries: 9, Files: 1},
 		"eager: of 1 entry 0 are here; the others come when a device that has them is connected":  {Fetch: "eager", Entries: 1},
-		"eager: 9 entries, for which the disk has no room":                                        {Fetch: "eager", Entries: 9, Waits: "disk_low"},
+		"eager: of 9 entries up to 7 are lacking, for which the disk has no room":                 {Fetch: "eager", Entries: 9, Lacks: 7, Waits: "disk_low"},
 		"metered: up to 7 entries wait for `peer sync now`":                                       {Fetch: "metered", Entries: 9, Lacks: 7, Waits: "metered_large"},
 	} {
 		if got := fetchingLine(l); got != want {

@@ -74,16 +74,15 @@ func ago(now, t time.Time) string {
 	return fmt.Sprintf("%d d ago", int(d.Hours()/24))
 }
 
-// fresh says how fresh a fact about another device is: it is what the device said while connected, or
-// what it last said.
-func fresh(now time.Time, online bool, seen time.Time) string {
+// fresh says how fresh a fact about a device is: it is known to be current, or was at asOf.
+func fresh(now time.Time, current bool, asOf time.Time) string {
 	switch {
-	case online:
+	case current:
 		return "now"
-	case seen.IsZero():
+	case asOf.IsZero():
 		return "as of never"
 	}
-	return "as of " + ago(now, seen)
+	return "as of " + ago(now, asOf)
 }
 
 // marked is text about a device with the way in which it is out, if it is.
@@ -94,7 +93,7 @@ func marked(text, gone string) string {
 	return text + ", " + escape(gone)
 }
 
-// seen is fresh for a column that says so in its head.
+// seen says when a device was last heard, for a column that says so in its head.
 func seen(now time.Time, d node.DeviceView) string {
 	if d.Self || d.Online {
 		return "now"

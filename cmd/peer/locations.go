@@ -252,7 +252,7 @@ func (a *app) fetchState(l node.LocationView) string {
 }
 
 func (a *app) locationFresh(now time.Time, l node.LocationView) string {
-	return marked(fresh(now, l.Self || l.Online && node.Fetch(l.Fetch) != node.FetchLazy, l.AsOf), l.Gone)
+	return marked(fresh(now, l.Current, l.AsOf), l.Gone)
 }
 
 // maxUnreadable is how many unreadable paths are named.

@@ -121,7 +121,7 @@ func (a *app) ls(ctx context.Context, c *api.Client, device, path string, long b
 	if all.Asked != nil {
 		a.askedOf(all.Now, []node.Asked{*all.Asked})
 	} else if device != "" {
-		a.hint("%s, %s", escape(all.DeviceName), marked(fresh(all.Now, all.Online, all.AsOf), all.Gone))
+		a.hint("%s, %s", escape(all.DeviceName), marked(fresh(all.Now, all.Current, all.AsOf), all.Gone))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func fetchingLine(l node.LocationView) string {
 		return "metered: " + of + ", and much at once waits for `peer sync now`"
 	}
 	if l.Waits != "" {
-		return "eager: " + of + ", for which the disk has no room"
+		return "eager: of " + of + " up to " + count(l.Lacks) + " are lacking, for which the disk has no room"
 	}
 	if here := l.Files + l.Dirs; here < l.Entries && l.AsOf.IsZero() {
 		return "eager: of " + of + " " + plural(here, "is", "are") + " here; the others come when a device that has them is connected"

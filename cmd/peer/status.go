@@ -43,7 +43,7 @@ func (a *app) statusCmd() *cobra.Command {
 
 // healthy: in step or on its way there, and nothing needs a person.
 func healthy(st node.Status) bool {
-	if st.State == node.StatePaused {
+	if st.State == node.StatePaused || st.State == node.StateUninitialized {
 		return false
 	}
 	for _, at := range st.Attention {
@@ -188,7 +188,7 @@ func (a *app) catalogueLine(st node.Status) string {
 		switch {
 		case d.Self, d.Gone != "":
 		case !d.Online:
-			parts = append(parts, escape(d.Name)+" away, "+fresh(st.Now, false, d.Seen))
+			parts = append(parts, escape(d.Name)+" away, "+fresh(st.Now, false, d.AsOf))
 		case d.WeLack == nil || d.ItLacks == nil:
 			parts = append(parts, escape(d.Name)+": comparing")
 		case *d.WeLack == 0 && *d.ItLacks == 0:

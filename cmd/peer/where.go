@@ -137,7 +137,7 @@ func (a *app) where(v node.Whereabouts) error {
 	}
 	t := &table{shrink: 1}
 	for _, e := range v.Places {
-		state := marked(fresh(v.Now, e.Online, e.AsOf), e.Gone)
+		state := marked(fresh(v.Now, e.Current, e.AsOf), e.Gone)
 		cells := []string{escape(e.DeviceName), escape(e.Path) + kindSuffix(e), a.minute(e), state}
 		if len(e.Tags) > 0 || e.Note != "" {
 			cells = append(cells, tagNames(e.Tags), escape(e.Note))
@@ -163,7 +163,7 @@ func (a *app) info(v node.Info) error {
 	e := v.Entry
 	t := &table{shrink: 1}
 	t.row("path", escape(e.Path)+kindSuffix(e))
-	t.row("device", escape(e.DeviceName)+", "+marked(fresh(v.Now, e.Online, e.AsOf), e.Gone))
+	t.row("device", escape(e.DeviceName)+", "+marked(fresh(v.Now, e.Current, e.AsOf), e.Gone))
 	t.row("location", escape(v.LocationName))
 	t.row("kind", e.Kind)
 	if e.Kind == "file" {
