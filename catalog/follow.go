@@ -100,12 +100,14 @@ func (l *location) follow(ctx context.Context) (*request, error) {
 		if len(jobs) == 0 {
 			continue
 		}
+		l.cfg.Events.PassStarted(l.id)
 		p := l.newPass()
 		err := p.run(ctx, jobs, l.more)
 		if err != nil {
 			return nil, err
 		}
 		l.counted(p.counts)
+		l.cfg.Events.PassCompleted(l.id, p.counts)
 		l.backlog.set(l.id, 0)
 	}
 }

@@ -140,7 +140,9 @@ func (n *notes) LocationAdded(_ record.LocationID, name, _ string) { n.say("adde
 func (n *notes) LocationRemoved(_ record.LocationID, name string, files int) {
 	n.say("removed %s %d", name, files)
 }
-func (n *notes) ScanStarted(record.LocationID) { n.say("scan started") }
+func (n *notes) PassStarted(record.LocationID)               { n.say("pass started") }
+func (n *notes) PassCompleted(_ record.LocationID, c Counts) { n.say("pass completed %+v", c) }
+func (n *notes) ScanStarted(record.LocationID)               { n.say("scan started") }
 func (n *notes) ScanCompleted(_ record.LocationID, c Counts, _ time.Duration) {
 	n.say("scan completed %+v", c)
 }

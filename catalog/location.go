@@ -171,6 +171,7 @@ func (l *location) scan(ctx context.Context) error {
 	}
 	cause := l.rewatch()
 	l.cfg.Events.ScanStarted(l.id)
+	l.cfg.Events.PassStarted(l.id)
 	l.mu.Lock()
 	l.status.Phase, l.status.Reason, l.status.Started = Scanning, "", start
 	l.status.Scanned, l.status.Expected = 0, l.tree.files+l.tree.dirs
@@ -202,6 +203,7 @@ func (l *location) scan(ctx context.Context) error {
 	now := l.cfg.Now()
 	l.cfg.Metrics.ScanDone(l.id.String(), took, now)
 	l.cfg.Events.ScanCompleted(l.id, p.counts, took)
+	l.cfg.Events.PassCompleted(l.id, p.counts)
 	l.show(func(s *Status) { s.LastScan, s.Took, s.Last = now, took, p.counts })
 	if cause == "" {
 		if err := l.watch.broken(); err != nil {

@@ -66,6 +66,8 @@ type Events interface {
 	LocationAdded(id record.LocationID, name, path string)
 	LocationRemoved(id record.LocationID, name string, files int)
 	LocationChanged(id record.LocationID, name string, p Policy)
+	PassStarted(id record.LocationID)             // one pass: a scan of all, or what was reported as changed at once
+	PassCompleted(id record.LocationID, c Counts) // its entries are committed
 	ScanStarted(id record.LocationID)
 	ScanCompleted(id record.LocationID, c Counts, d time.Duration)
 	ScanFailed(id record.LocationID, reason string)
@@ -90,6 +92,8 @@ func (quiet) LocationChanged(record.LocationID, string, Policy)      {}
 func (quiet) FilesHashed(record.LocationID, int, uint64)             {}
 func (quiet) LocationAdded(record.LocationID, string, string)        {}
 func (quiet) LocationRemoved(record.LocationID, string, int)         {}
+func (quiet) PassStarted(record.LocationID)                          {}
+func (quiet) PassCompleted(record.LocationID, Counts)                {}
 func (quiet) ScanStarted(record.LocationID)                          {}
 func (quiet) ScanCompleted(record.LocationID, Counts, time.Duration) {}
 func (quiet) ScanFailed(record.LocationID, string)                   {}

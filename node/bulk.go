@@ -15,19 +15,19 @@ import (
 // bulkQueue is how many announcements may wait for one session; more are left to the heads.
 const bulkQueue = 8
 
-// scanFrom notes where an own location stood when a scan began.
-func (n *Node) scanFrom(id record.LocationID) {
+// passFrom notes where an own location stood when a pass began.
+func (n *Node) passFrom(id record.LocationID) {
 	st, _ := n.store.State(feed.ID{Device: n.self, Location: id})
 	n.mu.Lock()
-	n.scans[id] = heldSeq(st)
+	n.passes[id] = heldSeq(st)
 	n.mu.Unlock()
 }
 
-// announceBulk tells the devices that are connected of a scan that added more than is fetched without a word.
+// announceBulk tells the devices that are connected of a pass that added more than is fetched without a word.
 // It reads what was added, and blocks for as long: about a second for a million.
 func (n *Node) announceBulk(id record.LocationID, now time.Time) error {
 	n.mu.Lock()
-	from := n.scans[id]
+	from := n.passes[id]
 	n.mu.Unlock()
 	v, err := n.store.Serve(feed.ID{Device: n.self, Location: id})
 	if err != nil {

@@ -225,6 +225,39 @@ func TestBulkIndex(t *testing.T) {
 	}
 }
 
+// What is reported as changed in a watched folder, much of it at once, is announced like a scan; once.
+func TestBulkIndexOfWatched(t *testing.T) {
+	bulky := func(name string) *running {
+		return startAs(t, Config{Home: filepath.Join(t.TempDir(), name), Name: name, Thresholds: Thresholds{Bulk: 50}})
+	}
+	a, b := bulky("a"), bulky("b")
+	folder, made := t.TempDir(), filepath.Join(t.TempDir(), "many")
+	touch(t, folder, "one")
+	loc := a.index(folder)
+	b.joins(a)
+	await(t, "all in step", inStep(a, b))
+	scans := len(a.logged(eventlog.ScanStarted{}.Type()))
+	fillFolder(t, made, 60)
+	if err := os.Rename(made, filepath.Join(folder, "many")); err != nil { // all at once
+		t.Fatal(err)
+	}
+	var told eventlog.BulkIndexAnnounced
+	if a.awaitEvent(&told); told.EntryCount != 61 || told.Location != loc.String() || told.Told != 1 {
+		t.Errorf("announced: %+v", told)
+	}
+	var decided eventlog.BulkIndexDecided
+	if b.awaitEvent(&decided); decided.EntryCount != 61 {
+		t.Errorf("decided: %+v", decided)
+	}
+	await(t, "it is fetched", func() bool { return len(b.names(a.self, loc)) == 62 })
+	if again := len(a.logged(eventlog.ScanStarted{}.Type())); again != scans {
+		t.Errorf("it was %d scans that found it, not the watcher", again-scans)
+	}
+	if n := len(a.logged(told.Type())); n != 1 {
+		t.Errorf("announced %d times", n)
+	}
+}
+
 // A device that comes back and is told to sync at once fetches what its metered location lacks as of then, not as of
 // what it knew before, and has it when it is told that the round is over.
 func TestSyncNowOfMetered(t *testing.T) {

@@ -112,7 +112,7 @@ type Node struct {
 
 	fetch     map[feed.ID]Fetch                 // what a person set for locations of other devices
 	meters    map[feed.ID]meter                 // of metered locations
-	scans     map[record.LocationID]uint64      // seq at which the last scan of an own location began
+	passes    map[record.LocationID]uint64      // seq at which the last pass over an own location began
 	rewritten map[record.LocationID]bool        // own locations that something else than the indexer wrote
 	invited   time.Time                         // until when an invite is open
 	requests  map[record.DeviceID]*request      // devices that wait for a person's approval

@@ -56,7 +56,7 @@ func Open(cfg Config) (*Node, error) {
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
 		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, handing: map[handKey]*handing{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
-		fetch: map[feed.ID]Fetch{}, meters: map[feed.ID]meter{}, scans: map[record.LocationID]uint64{},
+		fetch: map[feed.ID]Fetch{}, meters: map[feed.ID]meter{}, passes: map[record.LocationID]uint64{},
 		requests: map[record.DeviceID]*request{}, paired: map[record.DeviceID]string{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},
 	}
 	if err := n.open(); err != nil {

@@ -28,7 +28,6 @@ func (n scanNotes) FilesHashed(id record.LocationID, files int, bytes uint64) {
 }
 
 func (n scanNotes) ScanStarted(id record.LocationID) {
-	n.scanFrom(id)
 	n.events.Add(eventlog.ScanStarted{Location: id.String()})
 }
 
@@ -37,11 +36,16 @@ func (n scanNotes) ScanCompleted(id record.LocationID, c catalog.Counts, d time.
 		Location: id.String(), Added: int64(c.Added), Changed: int64(c.Changed), Removed: int64(c.Removed),
 		Unchanged: int64(c.Unchanged), Ignored: int64(c.Ignored), Errors: int64(c.Errors),
 	}, eventlog.Took(d))
+}
+
+func (n scanNotes) PassStarted(id record.LocationID) { n.passFrom(id) }
+
+func (n scanNotes) PassCompleted(id record.LocationID, c catalog.Counts) {
 	if uint64(c.Added) <= n.cfg.Thresholds.Bulk {
 		return
 	}
 	if err := n.announceBulk(id, n.cfg.Now()); err != nil {
-		n.log.Warn("a large scan was not announced", "location", id, "err", err)
+		n.log.Warn("a large index was not announced", "location", id, "err", err)
 	}
 }
 
