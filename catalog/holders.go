@@ -18,50 +18,35 @@ import (
 
 // holder is an entry that may have a content asked for: the column keeps the beginning of each hash alone.
 type holder struct {
-	begins uint32
+	begins uint16
 	feed   feed.ID
 	entry  record.EntryID
 }
 
-// beginnings are ranges of the first 32 bits of a hash, sorted and apart. The bits of top tell of each first 16 bits whether
-// a range touches them: most entries are settled by one look.
-type beginnings struct {
-	top    [1 << 16 / 64]uint64
-	ranges [][2]uint32
-}
+// beginnings are some of the first 16 bits that hashes may have, a bit for each.
+type beginnings [1 << 16 / 64]uint64
 
-func newBeginnings(ranges [][2]uint32) *beginnings {
-	slices.SortFunc(ranges, func(x, y [2]uint32) int { return cmp.Compare(x[0], y[0]) })
-	b := &beginnings{}
-	for _, r := range ranges {
-		if last := len(b.ranges) - 1; last >= 0 && r[0] <= b.ranges[last][1] {
-			b.ranges[last][1] = max(b.ranges[last][1], r[1])
-		} else {
-			b.ranges = append(b.ranges, r)
-		}
-		for at := r[0] >> 16; at <= r[1]>>16; at++ {
-			b.top[at/64] |= 1 << (at % 64)
-		}
+func (b *beginnings) add(low, high uint16) {
+	for at := uint32(low); at <= uint32(high); at++ {
+		b[at/64] |= 1 << (at % 64)
 	}
-	return b
 }
 
-func (b *beginnings) has(h uint32) bool {
-	if b.top[h>>22]&(1<<(h>>16%64)) == 0 {
-		return false
-	}
-	n, exact := slices.BinarySearchFunc(b.ranges, h, func(r [2]uint32, h uint32) int { return cmp.Compare(r[0], h) })
-	return exact || n > 0 && h <= b.ranges[n-1][1]
-}
+func (b *beginnings) has(h uint16) bool { return b[h/64]&(1<<(h%64)) != 0 }
 
-func begins(h record.Hash) uint32 { return binary.BigEndian.Uint32(h[:]) }
+func begins(h record.Hash) uint16 { return binary.BigEndian.Uint16(h[:]) }
 
 // holders returns the entries of all locations whose content's hash begins as one of b, in order of the beginnings.
 func (s *segment) holders(id feed.ID, b *beginnings) (out []holder) {
 	s.RLock()
 	defer s.RUnlock()
-	for _, block := range s.blocks {
-		for i, h := range block.hashes {
+	var none [blockSize]uint16
+	for n, block := range s.blocks {
+		hashes := s.hashes[n]
+		if hashes == nil {
+			hashes = &none
+		}
+		for i, h := range hashes {
 			if b.has(h) && block.parents[i]&moreBit != 0 && block.names[i] != noName {
 				out = append(out, holder{h, id, block.ids[i]})
 			}
@@ -121,27 +106,27 @@ func (c *Catalog) holding(ctx context.Context, b *beginnings, fits func(record.H
 
 // contents calls fn for every live file that has one of some contents, in order of their hashes.
 func (c *Catalog) contents(ctx context.Context, of map[record.Hash]bool, fn func(record.Hash, feed.ID, record.EntryID) error) error {
-	ranges := make([][2]uint32, 0, len(of))
+	var b beginnings
 	for h := range of {
-		ranges = append(ranges, [2]uint32{begins(h), begins(h)})
+		b.add(begins(h), begins(h))
 	}
-	return c.holding(ctx, newBeginnings(ranges), func(h record.Hash) bool { return of[h] }, fn)
+	return c.holding(ctx, &b, func(h record.Hash) bool { return of[h] }, fn)
 }
 
 // beginning calls fn for every live file whose hash begins with one of some hexadecimal digits, in order of hashes.
 func (c *Catalog) beginning(ctx context.Context, digits []string, fn func(record.Hash, feed.ID, record.EntryID) error) error {
-	var ranges [][2]uint32
+	var b beginnings
 	for _, d := range digits {
-		first := d[:min(len(d), 8)]
-		low, err := strconv.ParseUint(first+"00000000"[len(first):], 16, 32)
+		first := d[:min(len(d), 4)]
+		low, err := strconv.ParseUint(first+"0000"[len(first):], 16, 16)
 		if err != nil {
 			return fmt.Errorf("hash %q: %w", d, err)
 		}
-		ranges = append(ranges, [2]uint32{uint32(low), uint32(low | 1<<(32-4*len(first)) - 1)})
+		b.add(uint16(low), uint16(low|1<<(16-4*len(first))-1))
 	}
 	fits := func(h record.Hash) bool {
 		text := h.String()
 		return slices.ContainsFunc(digits, func(d string) bool { return strings.HasPrefix(text, d) })
 	}
-	return c.holding(ctx, newBeginnings(ranges), fits, fn)
+	return c.holding(ctx, &b, fits, fn)
 }

@@ -10,7 +10,7 @@ import (
 	"peerdex/record"
 )
 
-// segment is the names of one location in memory, with what a search asks of each: about 54 bytes an entry
+// segment is the names of one location in memory, with what a search asks of each: about 50 bytes an entry
 // and the name itself. An entry has a slot, which is its own for as long as it lives.
 //
 // A parent that is not known, or not any more, has a slot without a name, so that entries can come in any
@@ -19,10 +19,11 @@ type segment struct {
 	sync.RWMutex // guards what follows
 
 	blocks  []*block
-	count   uint32   // slots ever handed out
-	free    []uint32 // slots handed back
-	live    int      // slots with a name
-	kept    int      // slots without one that the last sweep left
+	hashes  []*[blockSize]uint16 // of each block: the first bits of the contents' hashes; nil as long as none is known
+	count   uint32               // slots ever handed out
+	free    []uint32             // slots handed back
+	live    int                  // slots with a name
+	kept    int                  // slots without one that the last sweep left
 	byID    slots
 	seed    maphash.Seed
 	version uint64 // counts changes
@@ -33,7 +34,7 @@ type segment struct {
 }
 
 const (
-	blockSize  = 2048 // entries: 48 bytes each make whole pages
+	blockSize  = 2048 // entries: 44 bytes each make whole pages
 	chunkBits  = 16   // a chunk of names is 64 KiB, and 4 GiB of them are the most of a location
 	chunkSize  = 1 << chunkBits
 	noName     = ^uint32(0)
@@ -51,7 +52,6 @@ type block struct {
 	parents [blockSize]uint32 // slot, or noParent; the highest bit: the record says more
 	lens    [blockSize]uint16 // of the folded name
 	looks   [blockSize]uint16 // mode, kind and form
-	hashes  [blockSize]uint32 // the first bits of the content's hash; zero as long as that is not known
 }
 
 // A look is 12 bits of mode, two of the kind and two of the form: how a name follows from its folded form.
@@ -88,7 +88,7 @@ func (s *segment) slot(id record.EntryID) uint32 {
 		n, s.free = s.free[last], s.free[:last]
 	} else {
 		if n = s.count; n%blockSize == 0 {
-			s.blocks = append(s.blocks, new(block))
+			s.blocks, s.hashes = append(s.blocks, new(block)), append(s.hashes, nil)
 		}
 		s.count++
 	}
@@ -126,10 +126,21 @@ func (s *segment) Put(f record.File) {
 	if f.Target != "" || !f.Hash.IsZero() {
 		parent |= moreBit
 	}
-	b.sizes[i], b.times[i], b.parents[i], b.hashes[i] = f.Size, f.ModTime, parent, begins(f.Hash)
+	b.sizes[i], b.times[i], b.parents[i] = f.Size, f.ModTime, parent
+	s.setHash(n, begins(f.Hash))
 	b.looks[i] = uint16(f.Mode)<<4 | uint16(f.Kind-1)<<2
 	s.setName(n, f.Name)
 	s.tidy()
+}
+
+func (s *segment) setHash(n uint32, begins uint16) {
+	at := &s.hashes[n/blockSize]
+	if *at == nil && begins != 0 {
+		*at = new([blockSize]uint16)
+	}
+	if *at != nil {
+		(*at)[n%blockSize] = begins
+	}
 }
 
 // remove takes an entry out. It may be absent.

@@ -69,8 +69,13 @@ func (n *Node) holders(id feed.ID) []record.DeviceID {
 	defer n.mu.Unlock()
 	settled := map[record.DeviceID]feed.Head{}
 	var candidates []backfill.Candidate
+	st, _ := n.store.State(id)
 	for d, p := range n.peers {
-		if at := p.heads[id].Settled; p.session != nil && at != nil && !n.pausedFor(d) && n.set.Role(d) != 0 {
+		at := p.heads[id].Settled
+		if d == id.Device && !st.Best.IsGenesis() && (at == nil || st.Best.Compare(*at) > 0) {
+			at = &st.Best // what it signed it holds, though it may not have said so itself yet
+		}
+		if p.session != nil && at != nil && !n.pausedFor(d) && n.set.Role(d) != 0 {
 			settled[d] = *at
 			candidates = append(candidates, backfill.Candidate{Device: d, Online: true, Complete: 1, Latency: p.rtt, ActiveSyncs: p.activeSyncs, Failed: p.failedPull})
 		}
