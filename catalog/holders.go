@@ -32,6 +32,17 @@ func (b *beginnings) add(low, high uint16) {
 	}
 }
 
+// addDigits adds what begins with some hexadecimal digits.
+func (b *beginnings) addDigits(digits string) error {
+	first := digits[:min(len(digits), 4)]
+	low, err := strconv.ParseUint(first+"0000"[len(first):], 16, 16)
+	if err != nil {
+		return fmt.Errorf("hash %q: %w", digits, err)
+	}
+	b.add(uint16(low), uint16(low|(1<<(16-4*len(first))-1)))
+	return nil
+}
+
 func (b *beginnings) has(h uint16) bool { return b[h/64]&(1<<(h%64)) != 0 }
 
 func begins(h record.Hash) uint16 { return binary.BigEndian.Uint16(h[:]) }
@@ -117,12 +128,9 @@ func (c *Catalog) contents(ctx context.Context, of map[record.Hash]bool, fn func
 func (c *Catalog) beginning(ctx context.Context, digits []string, fn func(record.Hash, feed.ID, record.EntryID) error) error {
 	var b beginnings
 	for _, d := range digits {
-		first := d[:min(len(d), 4)]
-		low, err := strconv.ParseUint(first+"0000"[len(first):], 16, 16)
-		if err != nil {
-			return fmt.Errorf("hash %q: %w", d, err)
+		if err := b.addDigits(d); err != nil {
+			return err
 		}
-		b.add(uint16(low), uint16(low|1<<(16-4*len(first))-1))
 	}
 	fits := func(h record.Hash) bool {
 		text := h.String()
