@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -327,4 +328,59 @@ func TestN19AwayDelaysNobody(t *testing.T) {
 	same(t, 202+20, a.client, b.client, c.client)
 	inStep(t, a, b, c)
 	wantEqualOnDisk(t, a, b, c)
+}
+
+// Everybody who holds a lazy location is stopped, as laptops whose lids are closed. Whoever asks is told at once what is
+// known on this device, and of the location that nobody gave a sign of life, not that they shut down; and as soon as
+// one goes on, it answers.
+func TestAskedWhileAllAreStopped(t *testing.T) {
+	t.Parallel()
+	dir, own := tempDir(t), tempDir(t)
+	write(t, filepath.Join(dir, "file of alpha"), "1")
+	write(t, filepath.Join(own, "file of beta"), "2")
+	a, b := two(t, []string{dir}, []string{own})
+	c := newPeer(t, "gamma")
+	c.join(a.invite())
+	inStep(t, a, b, c)
+	eventually(t, "beta and gamma have met", func() string {
+		if d, ok := b.other("gamma"); !ok || !d.Online {
+			return fmt.Sprintf("%+v", d)
+		}
+		return ""
+	})
+	where := "alpha:" + filepath.Base(dir)
+	b.ask(&node.LocationView{}, "locations", "set", where, "--fetch", "lazy")
+	var found struct {
+		Entries []node.Entry
+		node.FindResult
+	}
+	eventually(t, "beta can ask both", func() string {
+		if d, _ := b.other("gamma"); d.WeLack == nil || *d.WeLack != 0 {
+			return fmt.Sprintf("%+v", d)
+		}
+		return ""
+	})
+	a.signal(syscall.SIGSTOP)
+	c.signal(syscall.SIGSTOP)
+	eventually(t, "nobody answers", func() string { // a signal may take its time
+		got := b.run("find", "file of", "--json")
+		if err := json.Unmarshal([]byte(got.stdout), &found); err != nil || got.code != 6 {
+			return fmt.Sprintf("exit %d, %v: %s", got.code, err, got.stdout)
+		}
+		return ""
+	})
+	a.signal(syscall.SIGCONT)
+	if len(found.Entries) != 1 || found.Entries[0].Name != "file of beta" || !found.Partial || len(found.Asked) != 1 {
+		t.Fatalf("found %+v", found)
+	}
+	const want = "alpha: no sign of life within 2 s; gamma: no sign of life within 2 s"
+	if found.Asked[0].Problem != want {
+		t.Errorf("told %q, want %q", found.Asked[0].Problem, want)
+	}
+	var whole node.FindResult
+	b.ask(&whole, "find", "file of")
+	if whole.Found != 2 || whole.Partial || whole.Asked[0].ViaName != "alpha" {
+		t.Errorf("with alpha back: %+v", whole)
+	}
+	c.signal(syscall.SIGCONT)
 }

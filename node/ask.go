@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,14 @@ type answer struct {
 }
 
 const (
+	askSign   = 2 * time.Second  // for a device to give a sign of life once somebody asks
 	askWithin = 5 * time.Second  // for one device to answer one question
-	askInAll  = 10 * time.Second // for one question, however many devices are asked
+	askInAll  = 10 * time.Second // for what a person asks, however many devices and locations that is put to
 	askAtOnce = 4                // locations
 )
+
+// errNoSign ends a question to a device that answers nothing at all.
+var errNoSign = fmt.Errorf("no sign of life within %v: %w", askSign, protocol.CodeTimeout)
 
 // lazyIn returns the locations of those given that are followed by head only.
 func (n *Node) lazyIn(all []catalog.Location) (out []catalog.Location) {
@@ -102,18 +107,22 @@ func (n *Node) holders(id feed.ID) []record.DeviceID {
 // ask puts a question about a lazy location to whoever is settled on it, one device after the other until one
 // answers. It blocks. If none does, Asked.Problem says why.
 func (n *Node) ask(ctx context.Context, l catalog.Location, kind string, question func(protocol.SessionID) protocol.Message) answer {
+	return n.askAll(ctx, []catalog.Location{l}, kind, func(_ catalog.Location, s protocol.SessionID) protocol.Message { return question(s) })[0]
+}
+
+// askSince is ask for a person who asked when all devices were pinged: whoever has given no sign of life askSign after
+// that is not waited for any longer.
+func (n *Node) askSince(ctx context.Context, since time.Time, l catalog.Location, kind string, question func(protocol.SessionID) protocol.Message) answer {
 	n.mu.Lock()
 	a := answer{loc: l, Asked: Asked{Location: l.ID.String(), Name: l.Name, Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner)}}
 	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, askInAll)
-	defer cancel()
 	var why []string
 	for _, d := range n.holders(l.Feed()) {
 		if ctx.Err() != nil {
 			break
 		}
 		session, start := protocol.NewSessionID(), time.Now()
-		err := n.askOne(ctx, d, question(session), session, &a)
+		err := n.askOne(ctx, since, d, question(session), session, &a)
 		result := "answered"
 		switch refused := (*backfill.RefusedError)(nil); {
 		case errors.As(err, &refused):
@@ -135,7 +144,7 @@ func (n *Node) ask(ctx context.Context, l catalog.Location, kind string, questio
 			return a
 		}
 		a.items, a.absent, a.itself, a.More = nil, false, false, false
-		why = append(why, fmt.Sprintf("%s: %s", name, protocol.CodeOf(err).Error()))
+		why = append(why, name+": "+silence(err))
 	}
 	a.Problem = strings.Join(why, "; ")
 	if len(why) == 0 {
@@ -144,15 +153,63 @@ func (n *Node) ask(ctx context.Context, l catalog.Location, kind string, questio
 	return a
 }
 
+// silence says in a few words why a device did not answer.
+func silence(err error) string {
+	switch {
+	case errors.Is(err, errNoSign):
+		return fmt.Sprintf("no sign of life within %.0f s", askSign.Seconds())
+	case errors.Is(err, protocol.CodeTimeout), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("no answer within %.0f s", askWithin.Seconds())
+	}
+	return protocol.CodeOf(err).Error()
+}
+
+// ping makes every device that is connected give a sign of life.
+func (n *Node) ping() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.session != nil {
+			select {
+			case p.session.ping <- struct{}{}:
+			default: // one is on its way
+			}
+		}
+	}
+}
+
+// silent reports whether nothing was heard of a device since a time.
+func (n *Node) silent(d record.DeviceID, since time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[d]
+	return p == nil || p.seen.Before(since)
+}
+
 // askOne puts a question to one device and takes the answer into a.
-func (n *Node) askOne(ctx context.Context, d record.DeviceID, question protocol.Message, session protocol.SessionID, a *answer) error {
+func (n *Node) askOne(ctx context.Context, since time.Time, d record.DeviceID, question protocol.Message, session protocol.SessionID, a *answer) error {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	look := func() {
+		if n.silent(d, since) {
+			leave(errNoSign)
+		}
+	}
+	if left := time.Until(since.Add(askSign)); left > 0 {
+		defer time.AfterFunc(left, look).Stop()
+	} else {
+		look()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	cfg := n.connConfig(d, protocol.LookupProtocol)
 	cfg.Session, cfg.FirstByte, cfg.Idle = session, askWithin, askWithin
 	conn, err := protocol.Dial(ctx, n.host, d, protocol.LookupProtocol, cfg)
 	if err != nil {
-		return err
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	defer conn.Bind(ctx)()
 	err = n.converse(conn, question, a)
@@ -259,10 +316,14 @@ func (n *Node) askAll(ctx context.Context, locations []catalog.Location, kind st
 		out = make([]answer, len(locations))
 		g   errgroup.Group
 	)
+	ctx, cancel := context.WithTimeout(ctx, askInAll)
+	defer cancel()
+	since := time.Now()
+	n.ping()
 	g.SetLimit(askAtOnce)
 	for i, l := range locations {
 		g.Go(func() error {
-			a := n.ask(ctx, l, kind, func(s protocol.SessionID) protocol.Message { return question(l, s) })
+			a := n.askSince(ctx, since, l, kind, func(s protocol.SessionID) protocol.Message { return question(l, s) })
 			mu.Lock()
 			defer mu.Unlock()
 			out[i] = a

@@ -39,6 +39,7 @@ type session struct {
 	sender    *statebatch.Sender
 	stopPush  context.CancelFunc               // Node.mu guards it
 	bulk      chan *protocol.BulkIndexComplete // to be told
+	ping      chan struct{}                    // capacity 1: the peer is to give a sign of life
 }
 
 // hello is how this device introduces itself to d, to which it is connected.
@@ -80,7 +81,7 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	now := time.Now()
 	s := &session{
 		id: conn.Session(), peer: conn.Device(), initiator: initiator, boot: g.Theirs.Boot,
-		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
+		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), ping: make(chan struct{}, 1), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
 	}
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Near: n.cfg.Thresholds.Push, Notes: pushNotes{n}, Now: time.Now, Reserve: n.reserver(protocol.UseServe),
@@ -173,6 +174,9 @@ func (s *session) say(m protocol.Message) error {
 	return s.conn.Flush()
 }
 
+// ask pings the peer.
+func (s *session) ask(now time.Time) error { return s.say(&protocol.Ping{T1: now.UnixNano()}) }
+
 // tell sends heads and pings until the session ends.
 func (n *Node) tell(ctx context.Context, s *session) error {
 	wake, cancel := n.store.Watch() // before the first look
@@ -185,7 +189,7 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 		gather <-chan time.Time
 	)
 	if s.initiator != n.self { // whoever dialed has measured in the greeting
-		if err := s.say(&protocol.Ping{T1: n.cfg.Now().UnixNano()}); err != nil {
+		if err := s.ask(n.cfg.Now()); err != nil {
 			return err
 		}
 	}
@@ -198,7 +202,11 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 		}
 		select {
 		case <-ping.C:
-			if err := s.say(&protocol.Ping{T1: n.cfg.Now().UnixNano()}); err != nil {
+			if err := s.ask(n.cfg.Now()); err != nil {
+				return err
+			}
+		case <-s.ping:
+			if err := s.ask(n.cfg.Now()); err != nil {
 				return err
 			}
 		case <-all.C:

@@ -78,7 +78,7 @@ type Conn struct {
 	cfg       ConnConfig
 	label     string // of the device in metrics
 	session   atomic.Pointer[SessionID]
-	ended     atomic.Uint32 // Code of the first Reset from this side
+	ended     atomic.Pointer[ending] // the first Reset from this side; nil: none
 
 	received atomic.Int64 // bytes
 	waited   atomic.Int64 // nanoseconds in reads that are over
@@ -95,6 +95,12 @@ type Conn struct {
 	werr        error
 	compression Compression
 	raw, packed []byte // scratch
+}
+
+// ending is why this side reset the stream.
+type ending struct {
+	code  Code
+	cause error // nil: nothing more is to be said
 }
 
 // NewConn returns a Conn over s, which it then owns. It starts nothing.
@@ -284,7 +290,7 @@ func (c *Conn) recv() (Message, error) {
 	if err := c.within(1, wait); err != nil {
 		return nil, err
 	}
-	if _, err := c.r.Peek(1); err == io.EOF && c.ended.Load() == 0 {
+	if _, err := c.r.Peek(1); err == io.EOF && c.ended.Load() == nil {
 		return nil, io.EOF
 	} else if err != nil {
 		return nil, c.broken("receive", err)
@@ -411,8 +417,12 @@ func (c *Conn) release() {
 
 // broken turns an error of the stream into an *Error.
 func (c *Conn) broken(doing string, err error) error {
-	if code := Code(c.ended.Load()); code != 0 {
-		return &Error{Code: code, Detail: doing + ": reset by this side", ended: true, cause: err}
+	if end := c.ended.Load(); end != nil {
+		out := &Error{Code: end.code, Detail: doing + ": reset by this side", ended: true, cause: err}
+		if end.cause != nil {
+			out.Detail, out.cause = doing+": "+end.cause.Error(), end.cause
+		}
+		return out
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -435,7 +445,7 @@ func (c *Conn) stuck(what string, err error) error {
 // cut is broken for what happens within a frame: the other side must not close the stream there. A connection that
 // broke says so in an error of its own, which may wrap io.EOF.
 func (c *Conn) cut(doing string, err error) error {
-	if (err == io.EOF || err == io.ErrUnexpectedEOF) && c.ended.Load() == 0 {
+	if (err == io.EOF || err == io.ErrUnexpectedEOF) && c.ended.Load() == nil {
 		return &Error{Code: CodeMalformed, Detail: doing + " is cut short", cause: io.ErrUnexpectedEOF}
 	}
 	return c.broken(doing, err)
@@ -472,11 +482,13 @@ func (c *Conn) Close() error {
 
 // Reset drops the stream and tells the other side why. Blocked calls return an *Error with that code. It
 // may be called at any time, by any goroutine, more than once; the first code counts.
-func (c *Conn) Reset(code Code) {
+func (c *Conn) Reset(code Code) { c.reset(code, nil) }
+
+func (c *Conn) reset(code Code, cause error) {
 	if code == 0 {
 		code = CodeInternal
 	}
-	c.ended.CompareAndSwap(0, uint32(code))
+	c.ended.CompareAndSwap(nil, &ending{code, cause})
 	_ = c.stream.Reset(code) // gone either way
 }
 
@@ -489,10 +501,14 @@ func (c *Conn) End(err error) {
 	c.Reset(CodeOf(err))
 }
 
-// Bind resets the stream with CodeShutdown when ctx ends, which unblocks every call. The function it
-// returns undoes that.
+// Bind resets the stream when ctx ends, which unblocks every call: with the code of what ctx ended for, which is
+// CodeTimeout past a deadline and CodeShutdown if it was cancelled without a cause. The errors of those calls wrap
+// the cause. The function it returns undoes that.
 func (c *Conn) Bind(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { c.Reset(CodeShutdown) })
+	return context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		c.reset(CodeOf(cause), cause)
+	})
 }
 
 // refuse sends a last message and waits until the other side has closed or reset the stream, so that a

@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -331,6 +332,40 @@ func TestResets(t *testing.T) {
 	}
 	if err := right.Flush(); !errors.Is(err, protocol.CodeMismatch) {
 		t.Errorf("flush: %v", err)
+	}
+}
+
+// What a stream is bound to ends: whoever waits is told why, and so is the other side, as a code. A deadline is no
+// shutdown.
+func TestBind(t *testing.T) {
+	own := errors.New("the disk is full")
+	for want, end := range map[protocol.Code]func(context.Context) (context.Context, context.CancelFunc){
+		protocol.CodeTimeout: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithDeadline(ctx, time.Now())
+		},
+		protocol.CodeShutdown: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			return ctx, cancel
+		},
+		protocol.CodeInternal: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			cancel(own)
+			return ctx, func() {}
+		},
+	} {
+		a, b := protocoltest.Pipe()
+		here, there := protocol.NewConn(a, protocol.ConnConfig{}), protocol.NewConn(b, protocol.ConnConfig{})
+		ctx, cancel := end(context.Background())
+		here.Bind(ctx)
+		_, err := here.Recv()
+		if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != want || !e.Ended() || e.Fault() || !errors.Is(err, context.Cause(ctx)) {
+			t.Errorf("%s: this side got %v", want.Label(), err)
+		}
+		if _, err := there.Recv(); !errors.Is(err, want) {
+			t.Errorf("%s: the other side got %v", want.Label(), err)
+		}
+		cancel()
 	}
 }
 
