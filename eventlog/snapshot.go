@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dustin/go-humanize"
+	"peerdex/internal/english"
 )
 
 // TransferProgress: a transfer of many entries, or one that takes long, has come so far.
@@ -32,7 +32,7 @@ type SnapshotExportCompleted struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// SnapshotImportCompleted: location feeds of a file are here.
+// SnapshotImportCompleted: what was new in a file is here; no feeds if nothing was.
 type SnapshotImportCompleted struct {
 	File  string `json:"file"`
 	Feeds int    `json:"feeds"`
@@ -52,9 +52,9 @@ func (SnapshotImportCompleted) Type() Type { return "snapshot_import_completed" 
 func (SnapshotImportFailed) Type() Type    { return "snapshot_import_failed" }
 
 func (d TransferProgress) Summary() string {
-	s := fmt.Sprintf("%s by %s, %s: %s of %s records", d.Direction, d.Strategy, d.Phase, humanize.Comma(d.Records), humanize.Comma(d.Total))
+	s := fmt.Sprintf("%s by %s, %s: %s of %s", d.Direction, d.Strategy, d.Phase, english.Count(d.Records), english.Plural(d.Total, "record", "records"))
 	if d.RecordsPerSecond > 0 {
-		s += fmt.Sprintf(", %s/s", humanize.Comma(d.RecordsPerSecond))
+		s += fmt.Sprintf(", %s/s", english.Count(d.RecordsPerSecond))
 	}
 	if d.ETAMS > 0 {
 		s += fmt.Sprintf(", %v left", max(milliseconds(d.ETAMS).Round(time.Second), time.Second))
@@ -65,11 +65,14 @@ func (d TransferProgress) Summary() string {
 func (d SnapshotExportStarted) Summary() string { return "to " + d.File }
 
 func (d SnapshotExportCompleted) Summary() string {
-	return fmt.Sprintf("%s, %s to %s", plural(int64(d.Feeds), "feed"), size(d.Bytes), d.File)
+	return fmt.Sprintf("%s, %s to %s", english.Plural(d.Feeds, "feed", "feeds"), size(d.Bytes), d.File)
 }
 
 func (d SnapshotImportCompleted) Summary() string {
-	return fmt.Sprintf("%s from %s", plural(int64(d.Feeds), "feed"), d.File)
+	if d.Feeds == 0 {
+		return "nothing new in " + d.File
+	}
+	return fmt.Sprintf("%s from %s", english.Plural(d.Feeds, "feed", "feeds"), d.File)
 }
 
 func (d SnapshotImportFailed) Summary() string { return fmt.Sprintf("%s: %s", d.File, d.Message) }

@@ -20,6 +20,7 @@ const module = "peerdex"
 var floors = map[string]int{
 	"internal/failpoint": -1,
 	"internal/mutant":    -1,
+	"internal/english":   -1,
 	"kv":                 0, "hlc": 0, "record": 0, "feed": 0, "member": 0, "metrics": 0, "query": 0,
 	"protocol": 1, "store": 1, "eventlog": 1,
 	"statebatch": 2, "backfill": 2, "snapshot": 2, "catalog": 2,

@@ -15,6 +15,8 @@ import (
 
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/protocol"
+	"peerdex/record"
 	"peerdex/store"
 )
 
@@ -131,5 +133,136 @@ func TestImportAllOrNothing(t *testing.T) {
 	}
 	if n := c.metrics.Snapshot(time.Now()).Errors.Conflicts.Total; n != 1 || len(c.conflicts()) != 1 {
 		t.Errorf("%d conflicts counted, %v told", n, c.conflicts())
+	}
+}
+
+// An import says which folders are lacking here even so: the file has not got them, or only an older state, or they are
+// lazy here. Of what is known already nothing is taken, and that is no failure.
+func TestImportTellsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	a, b, _, folder, loc := pair(t)
+	c := start(t, filepath.Join(t.TempDir(), "c"), "c")
+	c.joins(a)
+	await(t, "all in step", inStep(a, b, c))
+	b.setFetch(a, loc, FetchLazy)
+	if _, err := c.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, folder, "two")
+	await(t, "word of a second file", c.toldOf(a, loc, 2))
+	export := func(by *running) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "library")
+		if _, err := by.ExportSnapshot(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	imported := []string{}
+	imports := func(path string) SnapshotView {
+		t.Helper()
+		v, err := c.ImportSnapshot(t.Context(), path, func(Progress) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		imported = append(imported, path)
+		return v
+	}
+	of := func(v SnapshotView, loc record.LocationID) (MissingFeed, bool) {
+		i := slices.IndexFunc(v.Missing, func(f MissingFeed) bool { return f.Location == loc.String() })
+		if i < 0 {
+			return MissingFeed{}, false
+		}
+		return v.Missing[i], true
+	}
+	want := MissingFeed{Device: idText(a.self), DeviceName: "a", Location: loc.String(), Name: filepath.Base(folder), Fetch: "eager", Behind: true, Lacks: 1}
+	if got, _ := of(imports(export(b)), loc); got != want {
+		t.Errorf("of a file without the folder %+v, want %+v", got, want)
+	}
+	c.setFetch(a, loc, FetchLazy)
+	whole := export(a)
+	want.Fetch, want.Behind, want.Lacks, want.InFile = "lazy", false, 2, true
+	if got, _ := of(imports(whole), loc); got != want {
+		t.Errorf("of a folder that is lazy here %+v, want %+v", got, want)
+	}
+	c.setFetch(a, loc, FetchEager)
+	v := imports(whole)
+	if _, missing := of(v, loc); missing || v.Feeds == 0 || v.Held == 0 || len(c.names(a.self, loc)) != 2 {
+		t.Errorf("of a file with something new %+v", v)
+	}
+	all := v.Feeds + v.Held
+	if v := imports(whole); v.Feeds != 0 || v.Records != 0 || v.Held != all {
+		t.Errorf("of a file that is known %+v, of %d feeds", v, all)
+	}
+	later := t.TempDir()
+	touch(t, later, "three")
+	unheard := a.index(later)
+	await(t, "the new folder", func() bool { return len(b.names(a.self, unheard)) == 1 })
+	b.setFetch(a, unheard, FetchLazy)
+	brief := export(b)
+	a.stop()
+	if got, missing := of(imports(brief), unheard); !missing || got.InFile || got.Behind || got.Name != filepath.Base(later) {
+		t.Errorf("of a folder that nobody told a head of %+v, %v", got, missing)
+	}
+	await(t, "events of all imports", func() bool {
+		return len(c.logged(eventlog.SnapshotImportCompleted{}.Type())) == len(imported)
+	})
+	if n := len(c.logged(eventlog.SnapshotImportFailed{}.Type())); n > 0 {
+		t.Errorf("%d failures told", n)
+	}
+}
+
+// One snapshot is taken at a time. Who comes second is told what goes on, in words, and nothing has changed.
+func TestImportBesideAnother(t *testing.T) {
+	t.Parallel()
+	a, b, _, _, _ := pair(t)
+	file := filepath.Join(t.TempDir(), "library")
+	if _, err := b.ExportSnapshot(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what, cause string, err error) {
+		t.Helper()
+		var p *Problem
+		if !errors.As(err, &p) || p.Code != CodeConflict || p.Cause != cause+"; there is memory for no more at once" || p.Try == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	var second, third error
+	_, err := a.ImportSnapshot(t.Context(), file, func(Progress) {
+		if second == nil {
+			_, second = a.ImportSnapshot(t.Context(), file, func(Progress) {})
+			release := a.fillUpRest(protocol.UseSnapshot)
+			_, third = a.ExportSnapshot(t.Context(), file+" again")
+			release()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("an import beside another", file+" is being imported", second)
+	refused("an export beside an import", file+" is being imported", third)
+	a.mu.Lock()
+	a.pulls[b.self] = &pulling{donor: b.self, snapshot: &snapshotPull{}}
+	a.mu.Unlock()
+	release := a.fillUp(protocol.UseSnapshot)
+	_, err = a.ImportSnapshot(t.Context(), file, func(Progress) {})
+	refused("an import beside a snapshot on its way", "a snapshot is being fetched from b", err)
+	release()
+	a.mu.Lock()
+	delete(a.pulls, b.self)
+	a.mu.Unlock()
+	if _, err := a.ImportSnapshot(t.Context(), file, func(Progress) {}); err != nil {
+		t.Errorf("once that is through: %v", err)
+	}
+	var told []string
+	await(t, "both refusals", func() bool {
+		told = nil
+		for _, e := range a.logged(eventlog.SnapshotImportFailed{}.Type()) {
+			told = append(told, e.Summary)
+		}
+		return len(told) == 2
+	})
+	if want := file + ": " + file + " is being imported; there is memory for no more at once"; told[0] != want {
+		t.Errorf("told %q, want %q", told[0], want)
 	}
 }

@@ -45,6 +45,16 @@ func (r *running) fillUp(use protocol.Use) (release func()) {
 	return release
 }
 
+// fillUpRest takes what memory of a use is left.
+func (r *running) fillUpRest(use protocol.Use) (release func()) {
+	r.tb.Helper()
+	release, err := r.reserve(use, int(use.Cap()-r.reserved(use)))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	return release
+}
+
 // wentWithout returns the uses that events say there was no memory left for.
 func (r *running) wentWithout() (uses []string) {
 	for _, e := range r.logged(eventlog.MemoryRefused{}.Type()) {

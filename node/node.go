@@ -99,6 +99,7 @@ type Node struct {
 	paused   pause
 	pulls    map[record.DeviceID]*pulling // by donor
 	handing  map[handKey]*handing         // what others pull from here
+	files    map[string]int               // what is being done with snapshots in files, in words, and how often
 	retries  map[retryKey]retry
 	lacks    map[feed.ID]lack           // feeds that are behind
 	orphans  map[feed.ID]bool           // feeds that nobody alive can complete: they may settle below their floor

@@ -54,7 +54,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, home: home(cfg.Home), started: time.Now(), log: cfg.Log,
 		serving: make(chan struct{}, serveLimit), answers: make(chan struct{}, answerAtOnce), look: make(chan struct{}, 1), reload: make(chan struct{}, 1),
 		redial: make(chan struct{}, 1), window: make(chan struct{}, 1), stop: make(chan struct{}), asked: make(chan struct{}),
-		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, handing: map[handKey]*handing{}, retries: map[retryKey]retry{},
+		joining: map[record.DeviceID]chan struct{}{}, peers: map[record.DeviceID]*peer{}, pulls: map[record.DeviceID]*pulling{}, handing: map[handKey]*handing{}, files: map[string]int{}, retries: map[retryKey]retry{},
 		follow: map[feed.ID]bool{}, orphans: map[feed.ID]bool{}, forked: map[feed.ID]feed.Head{}, stuck: map[feed.ID]time.Duration{},
 		fetch: map[feed.ID]Fetch{}, meters: map[feed.ID]meter{}, passes: map[record.LocationID]uint64{},
 		requests: map[record.DeviceID]*request{}, paired: map[record.DeviceID]string{}, lacks: map[feed.ID]lack{}, compared: map[compareKey]uint64{}, rewritten: map[record.LocationID]bool{},

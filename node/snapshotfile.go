@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/internal/english"
 	"peerdex/kv"
 	"peerdex/metrics"
 	"peerdex/protocol"
@@ -31,7 +34,7 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 		return SnapshotView{}, err
 	}
 	defer pin.Close()
-	missing, err := n.missing(pin.Heads)
+	missing, err := n.missing(headsOf(pin.Heads), nil)
 	if err != nil {
 		return SnapshotView{}, err
 	}
@@ -40,17 +43,18 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 		return SnapshotView{}, err
 	}
 	if err := snapshot.Room(n.store, filepath.Dir(path), pin.Heads); err != nil {
-		return SnapshotView{}, exportProblem(path, err)
+		return SnapshotView{}, n.exportProblem(path, err)
 	}
 	release, err := n.reserve(protocol.UseSnapshot, snapshot.MakeMemory)
 	if err != nil {
-		return SnapshotView{}, exportProblem(path, err)
+		return SnapshotView{}, n.exportProblem(path, err)
 	}
 	defer release()
+	defer n.busyWith(path + " is being exported")()
 	n.events.Add(eventlog.SnapshotExportStarted{File: path})
 	m, err := snapshot.Export(ctx, path, pin, n.author(), stamp)
 	if err != nil {
-		return SnapshotView{}, exportProblem(path, err)
+		return SnapshotView{}, n.exportProblem(path, err)
 	}
 	v := viewOf(path, m, began)
 	v.Missing = missing
@@ -58,18 +62,30 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 	return v, nil
 }
 
-// missing returns, by device and location, the feeds of others that are followed and that heads do not hold the newest of.
-func (n *Node) missing(heads []feed.Head) ([]MissingFeed, error) {
+// headsOf sorts heads by their feeds.
+func headsOf(heads []feed.Head) map[feed.ID]feed.Head {
+	out := map[feed.ID]feed.Head{}
+	for _, h := range heads {
+		out[h.Feed] = h
+	}
+	return out
+}
+
+// missing returns, by device and location, the feeds of others that are followed and of which the newest is not held,
+// nor in a file that was imported, if there is one.
+func (n *Node) missing(held map[feed.ID]feed.Head, file *snapshot.Manifest) ([]MissingFeed, error) {
 	locations, err := n.catalog.Locations()
 	if err != nil {
 		return nil, err
 	}
-	names, held := map[feed.ID]string{}, map[feed.ID]feed.Head{}
+	names, offered := map[feed.ID]string{}, map[feed.ID]feed.Head{}
 	for _, l := range locations {
 		names[l.Feed()] = l.Name
 	}
-	for _, h := range heads {
-		held[h.Feed] = h
+	if file != nil {
+		for _, f := range file.Feeds {
+			offered[f.Head.Feed] = f.Head
+		}
 	}
 	best := map[feed.ID]feed.Head{}
 	for _, st := range n.store.States() {
@@ -80,13 +96,15 @@ func (n *Node) missing(heads []feed.Head) ([]MissingFeed, error) {
 	defer n.mu.Unlock()
 	for id := range n.follow {
 		b, at := best[id], held[id]
-		unheard := b.IsGenesis() && !id.IsDevice() // it may well be empty; of itself every device says something
-		if id.Device == n.self || unheard || !b.IsGenesis() && at.Compare(b) >= 0 {
+		if id.Device == n.self || !b.IsGenesis() && at.Compare(b) >= 0 || b.IsGenesis() && n.maybeEmpty(id, file) {
 			continue
 		}
 		f := MissingFeed{
 			Device: idText(id.Device), DeviceName: n.nameOf(id.Device), Name: names[id], Fetch: string(n.fetchOf(id)),
 			Behind: !at.IsGenesis(), Lacks: min(b.Seq-min(b.Seq, at.Seq), b.Count),
+		}
+		if in, ok := offered[id]; ok {
+			f.InFile = in.Compare(b) >= 0
 		}
 		if !id.IsDevice() {
 			f.Location = id.Location.String()
@@ -97,6 +115,16 @@ func (n *Node) missing(heads []feed.Head) ([]MissingFeed, error) {
 		return cmp.Or(cmp.Compare(a.DeviceName, b.DeviceName), cmp.Compare(a.Device, b.Device), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Location, b.Location))
 	})
 	return out, nil
+}
+
+// maybeEmpty reports whether a feed that nobody told a head of here is not to be called missing; n.mu is held. Of a
+// location an import tells even so, unless its owner made the file: whoever else made it need not have kept it.
+func (n *Node) maybeEmpty(id feed.ID, file *snapshot.Manifest) bool {
+	if id.IsDevice() { // of itself every device says something
+		return false
+	}
+	_, current := n.freshness(id)
+	return file == nil || file.Donor == id.Device || current
 }
 
 // ImportSnapshot takes in from a file what this device lacks, once all of the file was verified: device feeds, then
@@ -110,8 +138,13 @@ func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(Pr
 	}
 	v, err := n.importSnapshot(ctx, path, progress)
 	if err != nil && ctx.Err() == nil {
-		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: snapshotReason(err), Message: err.Error()})
-		return v, importProblem(path, v.Feeds, err)
+		reason := snapshotReason(err)
+		err = n.importProblem(path, v.Feeds, err)
+		why := err.Error()
+		if p, ok := errors.AsType[*Problem](err); ok {
+			why = p.Cause
+		}
+		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: reason, Message: why})
 	}
 	return v, err
 }
@@ -128,6 +161,7 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Pr
 		return SnapshotView{}, err
 	}
 	defer release()
+	defer n.busyWith(path + " is being imported")()
 	taker, p := n.taker(), newProgress(PhaseVerifying, 0, began)
 	taker.Progress = func(s snapshot.Progress) {
 		p.snapshot(s, time.Now())
@@ -151,14 +185,12 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Pr
 	if err := taker.Verify(ctx, f.Manifest, f); err != nil {
 		return SnapshotView{}, err
 	}
-	taken := 0
 	take := func(wants func(feed.ID) bool) (snapshot.Taken, error) {
 		taker.Wants = func(id feed.ID) bool { return n.accepts(id) && wants(id) }
 		out, err := taker.Take(ctx, f.Manifest, f)
 		for _, h := range out.Applied {
 			count(h)
 		}
-		taken += len(out.Loaded) + len(out.Applied)
 		if errors.Is(err, store.ErrHeld) {
 			err = nil
 		}
@@ -175,8 +207,20 @@ func (n *Node) importSnapshot(ctx context.Context, path string, progress func(Pr
 	if err != nil {
 		return v, err
 	}
-	if taken == 0 {
-		return v, store.ErrHeld
+	held := map[feed.ID]feed.Head{}
+	for _, st := range n.store.States() {
+		if st.Settled != nil {
+			held[st.Feed] = *st.Settled
+		}
+	}
+	v.Held = -v.Feeds
+	for _, f := range f.Manifest.Feeds {
+		if id := f.Head.Feed; id.Device == n.self || held[id].Compare(f.Head) >= 0 {
+			v.Held++
+		}
+	}
+	if v.Missing, err = n.missing(held, &f.Manifest); err != nil {
+		return v, err
 	}
 	if len(out.Loaded) == 0 { // else it was told in the transaction that loaded
 		n.events.Add(eventlog.SnapshotImportCompleted{File: path, Feeds: v.Feeds}, eventlog.Records(int(v.Records)), eventlog.Took(time.Since(began)))
@@ -209,25 +253,53 @@ func snapshotReason(err error) string {
 		return "damaged"
 	case errors.Is(err, feed.ErrSignature):
 		return "signature"
-	case errors.Is(err, store.ErrHeld):
-		return "held"
 	case errors.Is(err, fs.ErrNotExist):
 		return "not_found"
 	}
 	return reasonCode(err)
 }
 
-// tryLater is what to do where memory is in use.
-const tryLater = "peer sync status; try again when the snapshots that are on their way are through"
+// busyWith notes what is being done with a file until the function it returns is called.
+func (n *Node) busyWith(what string) (done func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.files[what]++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.files[what]--; n.files[what] == 0 {
+			delete(n.files, what)
+		}
+	}
+}
 
-func exportProblem(path string, err error) error {
+// underWay says which snapshots are on their way, for whom there is no room beside them.
+func (n *Node) underWay() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := slices.Collect(maps.Keys(n.files))
+	for _, p := range n.pulls {
+		if p.snapshot != nil {
+			out = append(out, "a snapshot is being fetched from "+n.nameOf(p.donor))
+		}
+	}
+	for k := range n.handing {
+		if k.strategy == StrategySnapshot {
+			out = append(out, "a snapshot is being handed out to "+n.nameOf(k.to))
+		}
+	}
+	slices.Sort(out)
+	return cmp.Or(strings.Join(out, "; "), "other snapshots were on their way") + "; there is memory for no more at once"
+}
+
+func (n *Node) exportProblem(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: "there is a file of that name", Try: "name another file"}
 	case errors.Is(err, fs.ErrNotExist):
 		return &Problem{Code: CodeFolderMissing, Message: "cannot export to " + path, Cause: err.Error(), Try: "name a file in a folder that exists"}
 	case errors.Is(err, protocol.CodeBusy):
-		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: tryLater}
+		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: n.underWay(), Try: "wait until that is through, then export again"}
 	case errors.Is(err, store.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
 		return &Problem{Code: CodeConflict, Message: "cannot export to " + path, Cause: err.Error(), Try: "make room there, or name a file on another disk"}
 	case errors.Is(err, fs.ErrPermission):
@@ -239,10 +311,10 @@ func exportProblem(path string, err error) error {
 }
 
 // importProblem says why a snapshot was not imported, but for so many device feeds.
-func importProblem(path string, feeds int, err error) error {
+func (n *Node) importProblem(path string, feeds int, err error) error {
 	p := &Problem{Code: CodeIntegrity, Message: "nothing was imported from " + path, Cause: err.Error()}
 	if feeds > 0 {
-		p.Message = fmt.Sprintf("no folder was imported from %s, only what %d devices say of themselves", path, feeds)
+		p.Message = fmt.Sprintf("no folder was imported from %s, only what %s of themselves", path, english.Plural(feeds, "device says", "devices say"))
 	}
 	switch {
 	case errors.Is(err, snapshot.ErrLibrary):
@@ -251,12 +323,8 @@ func importProblem(path string, feeds int, err error) error {
 		p.Code, p.Try = CodeNewerSchema, "run the newer peer"
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, store.ErrMismatch), errors.Is(err, feed.ErrSignature):
 		p.Try = "export it again, and compare the sizes after copying"
-	case errors.Is(err, store.ErrHeld):
-		p.Code, p.Try = CodeConflict, "nothing has to be done: this device has all of it already, or follows none of it"
-	case errors.Is(err, protocol.CodeBusy):
-		p.Code, p.Try = CodeConflict, tryLater
-	case errors.Is(err, store.ErrLoading):
-		p.Code, p.Try = CodeConflict, "peer sync status; import again when the snapshot that is being taken is here"
+	case errors.Is(err, protocol.CodeBusy), errors.Is(err, store.ErrLoading):
+		p.Code, p.Cause, p.Try = CodeConflict, n.underWay(), "wait until that is through, then import again"
 	case errors.Is(err, store.ErrNoSpace):
 		p.Code, p.Try = CodeConflict, "make room where the home folder is"
 	case errors.Is(err, fs.ErrNotExist):

@@ -272,18 +272,20 @@ type SnapshotView struct {
 	Made    time.Time       `json:"made"`    // when the snapshot was made
 	Donor   string          `json:"donor"`   // the device that made it
 	Took    metrics.Seconds `json:"duration_seconds"`
-	Missing []MissingFeed   `json:"missing"` // of an export: what this device does not have itself, or not the newest of
+	Held    int             `json:"held"`    // of an import: feeds of the file in which nothing was new
+	Missing []MissingFeed   `json:"missing"` // of an export: what the file lacks; of an import: what this device still lacks
 }
 
-// MissingFeed is a feed that an export lacks, or lacks the newest of, as far as this device has heard.
+// MissingFeed is a feed of which nothing is there, or not the newest, as far as this device has heard.
 type MissingFeed struct {
 	Device     string `json:"device"` // peer ID of the owner
 	DeviceName string `json:"device_name"`
 	Location   string `json:"location,omitempty"` // hex of record.LocationID; empty: what the device says of itself
 	Name       string `json:"name,omitempty"`     // of the location
 	Fetch      string `json:"fetch"`              // eager, lazy or metered
-	Behind     bool   `json:"behind"`             // an older state of it is in the file; else nothing of it
+	Behind     bool   `json:"behind"`             // an older state of it is there; else nothing of it
 	Lacks      uint64 `json:"lacks"`              // entries, at most; 0: not known
+	InFile     bool   `json:"in_file"`            // of an import: the file has the newest of it, and it was not taken
 }
 
 // QueueView counts what waits.

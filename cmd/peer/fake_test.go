@@ -398,7 +398,17 @@ func (f *fake) ImportSnapshot(_ context.Context, path string, fn func(node.Progr
 		return node.SnapshotView{}, err
 	}
 	fn(node.Progress{Phase: "loading", Done: 1000, Total: 48210})
-	return node.SnapshotView{Missing: []node.MissingFeed{}, File: "/media/" + hostile, Feeds: 1, Records: 48210, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}, nil
+	v := node.SnapshotView{Missing: []node.MissingFeed{}, File: "/media/" + hostile, Feeds: 1, Records: 48210, Held: 1, Bytes: 3_100_000, Made: noon, Donor: nasID, Took: metrics.Seconds(time.Second)}
+	if filepath.Base(path) == "known" {
+		v.Feeds, v.Records, v.Held = 0, 0, 2
+		v.Missing = []node.MissingFeed{
+			{Device: nasID, DeviceName: hostile, Location: "02", Name: hostile, Fetch: "lazy", Lacks: 23_031, InFile: true},
+			{Device: nasID, DeviceName: "nas", Location: "01", Name: "docs", Fetch: "eager", Behind: true, Lacks: 1},
+			{Device: nasID, DeviceName: "nas", Location: "03", Name: "music", Fetch: "eager", InFile: true},
+			{Device: nasID, DeviceName: "nas", Location: "04", Name: "video", Fetch: "eager"},
+		}
+	}
+	return v, nil
 }
 
 func (f *fake) Refused(string, node.Code) {}

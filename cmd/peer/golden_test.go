@@ -88,6 +88,7 @@ var shown = map[string]string{
 	"sync-status-device": "sync status --device nanopi",
 	"snapshot-export":    "snapshot export library",
 	"snapshot-import":    "snapshot import library",
+	"snapshot-known":     "snapshot import known",
 	"pause":              "sync pause",
 	"pause-for":          "sync pause --for 2h",
 	"pause-device":       "sync pause --device nas",

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -49,10 +50,10 @@ func (a *app) snapshotExportCmd() *cobra.Command {
 				if a.json {
 					return a.document(api.SchemaSnapshot, v)
 				}
-				text := fmt.Sprintf("exported   %s, %s in %s, %s to %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
+				text := fmt.Sprintf("exported   %s, %s in %s, %s to %s\n", english.Plural(v.Records, "record", "records"), english.Plural(v.Feeds, "feed", "feeds"),
 					span(v.Took.Duration()), size(uint64(v.Bytes)), escape(a.shorten(v.File)))
 				for _, f := range v.Missing {
-					text += missingLine(f)
+					text += missingLine(f, "the rest is not here yet", "nothing of it is here yet")
 				}
 				return a.print("%s", text)
 			})
@@ -60,11 +61,11 @@ func (a *app) snapshotExportCmd() *cobra.Command {
 	}
 }
 
-// missingLine says what of a feed is not in a file that was exported.
-func missingLine(f node.MissingFeed) string {
-	label, of, why := "missing", "", "nothing of it is here yet"
+// missingLine says what there is not of a feed, and why: the rest, or all of it.
+func missingLine(f node.MissingFeed, rest, all string) string {
+	label, of, why := "missing", "", all
 	if f.Behind {
-		label, of, why = "behind", "by ", "the rest is not here yet"
+		label, of, why = "behind", "by ", rest
 	}
 	if node.Fetch(f.Fetch) == node.FetchLazy {
 		why = "it is lazy here"
@@ -74,9 +75,29 @@ func missingLine(f node.MissingFeed) string {
 		what = escape(f.DeviceName) + ":" + escape(f.Name)
 	}
 	if f.Lacks > 0 {
-		what += ", " + of + "up to " + plural(f.Lacks, "entry", "entries")
+		what += ", " + of + "up to " + english.Plural(f.Lacks, "entry", "entries")
 	}
 	return fmt.Sprintf("%-10s %s: %s\n", label, what, why)
+}
+
+// importText says what came of a file, and what it left out.
+func (a *app) importText(v node.SnapshotView) string {
+	text := fmt.Sprintf("nothing new in %s, as of %s\n", escape(a.shorten(v.File)), a.clock(v.Made))
+	if v.Feeds > 0 {
+		text = fmt.Sprintf("imported   %s, %s in %s, as of %s\n", english.Plural(v.Records, "record", "records"), english.Plural(v.Feeds, "feed", "feeds"),
+			span(v.Took.Duration()), a.clock(v.Made))
+		if v.Held > 0 {
+			text += "nothing new in " + english.Plural(v.Held, "other feed", "other feeds") + " of it\n"
+		}
+	}
+	for _, f := range v.Missing {
+		if f.InFile {
+			text += missingLine(f, "it is in the file, but is coming by sync already", "it is in the file, but is coming by sync already")
+			continue
+		}
+		text += missingLine(f, "the file does not have the newest of it", "the file does not have it")
+	}
+	return text
 }
 
 func (a *app) snapshotImportCmd() *cobra.Command {
@@ -84,7 +105,8 @@ func (a *app) snapshotImportCmd() *cobra.Command {
 		Use:   "import FILE",
 		Short: "Take in from a file what this device lacks",
 		Long: "Take in from a file what this device lacks of its library. Everything is verified against what each\n" +
-			"device signed before any of it shows; if something is wrong, all stays as it was.",
+			"device signed before any of it shows; if something is wrong, all stays as it was. It says which folders\n" +
+			"of other devices are missing here or behind even so, because they are not in the file or lazy here.",
 		Example: "peer snapshot import /media/usb/library.peerdex\n" +
 			"peer snapshot import ~/library-2026.peerdex\n" +
 			"peer snapshot import library.peerdex --json",
@@ -101,8 +123,7 @@ func (a *app) snapshotImportCmd() *cobra.Command {
 				if a.json {
 					return a.document(api.SchemaSnapshot, v)
 				}
-				return a.print("imported   %s, %s in %s, as of %s\n", plural(v.Records, "record", "records"), plural(uint64(v.Feeds), "feed", "feeds"),
-					span(v.Took.Duration()), a.clock(v.Made))
+				return a.print("%s", a.importText(v))
 			})
 		},
 	}
