@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"peerdex/backfill"
 	"peerdex/catalog"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/internal/english"
 	"peerdex/store"
 )
 
@@ -284,12 +286,37 @@ func (n *Node) viewFetch(v *LocationView, id feed.ID) {
 	switch decision {
 	case DecideWait, DecideRefuse:
 		v.Waits, v.Lacks = why, lacks
+	case DecideFetch:
+		v.Lacks = lacks
+		v.From, v.Paused = n.comesFrom(st, time.Now())
 	case DecideOnDemand:
 		v.AsOf, v.Current = time.Time{}, false
 		if !st.Best.IsGenesis() {
 			v.AsOf = st.Best.Stamp.Time()
 		}
 	}
+}
+
+// comesFrom returns the name of the device that a feed that is behind comes from, or why it does not come though there
+// is one; n.mu is held.
+func (n *Node) comesFrom(st feed.State, now time.Time) (name, paused string) {
+	for _, p := range n.pulls {
+		if slices.Contains(p.feeds, st.Feed) {
+			return n.nameOf(p.donor), ""
+		}
+	}
+	if why := n.pauseReason(now); why != "" {
+		return "", why
+	}
+	for _, c := range backfill.Elect(now, n.candidates(n.lacking(now))) {
+		switch p := n.peers[c.Device]; {
+		case n.offers(c.Device, st, n.orphans[st.Feed]):
+			return n.nameOf(c.Device), ""
+		case p.session != nil && p.paused.active(now) && p.heads[st.Feed].Settled != nil:
+			paused = "sync with " + n.nameOf(c.Device) + " is paused"
+		}
+	}
+	return "", paused
 }
 
 // fetchAttention says which locations wait for somebody.
@@ -299,10 +326,10 @@ func fetchAttention(locations []LocationView) (out []Attention) {
 		switch {
 		case l.Waits == "":
 		case strings.HasPrefix(l.Waits, whyDisk):
-			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("the disk has no room for up to %d entries that are lacking of %s", l.Lacks, name),
+			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("up to %s of %s, for which this device's disk has no room", english.Plural(l.Lacks, "entry is lacking", "entries are lacking"), l.Name),
 				Try: "peer locations set " + name + " --fetch lazy"})
 		default:
-			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("%s has changed by up to %d entries, which wait for a word: it is metered", name, l.Lacks),
+			out = append(out, Attention{Severity: "problem", Device: l.Device, Text: fmt.Sprintf("%s is metered, and has changed by up to %s for `peer sync now`", l.Name, english.Plural(l.Lacks, "entry, which waits", "entries, which wait")),
 				Try: "peer sync now"})
 		}
 	}

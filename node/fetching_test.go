@@ -358,3 +358,40 @@ func TestSetFetchRefuses(t *testing.T) {
 		t.Errorf("names %v", got)
 	}
 }
+
+// Of entries that are to be fetched it is known from whom they come, or why they do not.
+func TestComesFrom(t *testing.T) {
+	t.Parallel()
+	a, b, _, _, loc := pair(t)
+	b.setFetch(a, loc, FetchLazy) // so that they are lacking for as long as it is looked at
+	id := locationFeed(a.self, loc)
+	says := func(what, name, paused string) {
+		t.Helper()
+		st, _ := b.store.State(id)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if from, why := b.comesFrom(st, time.Now()); from != name || why != paused {
+			t.Errorf("%s: from %q, paused by %q; want %q and %q", what, from, why, name, paused)
+		}
+	}
+	says("its owner is connected", "a", "")
+	for _, c := range []struct{ device, paused string }{{"", "paused by a person until resumed"}, {idText(a.self), "sync with a is paused"}} {
+		if _, err := b.Pause(t.Context(), c.device, 0); err != nil {
+			t.Fatal(err)
+		}
+		says("paused with "+c.device, "", c.paused)
+		if _, err := b.Resume(t.Context(), c.device); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.mu.Lock()
+	b.pulls[a.self] = &pulling{donor: a.self, feeds: []feed.ID{id}}
+	b.mu.Unlock()
+	says("it is coming", "a", "")
+	b.mu.Lock()
+	delete(b.pulls, a.self)
+	b.mu.Unlock()
+	a.stop()
+	await(t, "the end of the session", func() bool { return !connected(a, b)() })
+	says("nobody is connected", "", "")
+}

@@ -109,7 +109,9 @@ type LocationView struct {
 	Fetch      string           `json:"fetch,omitempty"`              // of another device's: whether its entries are kept here: "eager", "lazy" or "metered"
 	Entries    uint64           `json:"entries,omitempty"`            // of another device's: in the newest head known, whether they are here or not
 	Waits      string           `json:"waits,omitempty"`              // why what is lacking is not fetched: "metered_large" or "disk_low"
-	Lacks      uint64           `json:"lacks,omitempty"`              // of one that waits: entries lacking here, at most
+	Lacks      uint64           `json:"lacks,omitempty"`              // of one that waits or is to be fetched: entries lacking here, at most
+	From       string           `json:"from,omitempty"`               // of one to be fetched: name of the device that it comes from; empty: no device that has it is connected
+	Paused     string           `json:"paused,omitempty"`             // of one to be fetched: why it is not at present
 	State      string           `json:"state,omitempty"`              // "waiting", "scanning", "watching", "polling" or "gone"
 	Cause      string           `json:"cause,omitempty"`              // why it is polling or gone
 	Ignore     []string         `json:"ignore,omitempty"`             // patterns given when it was added

@@ -168,6 +168,9 @@ func (f *fake) SetFetch(ctx context.Context, device, id string, policy node.Fetc
 	if policy == node.FetchMetered {
 		all[2].Waits, all[2].Lacks = "metered_large", 12_345
 	}
+	if policy == node.FetchEager {
+		all[2].Lacks, all[2].From = all[2].Entries, hostile
+	}
 	return all[2], nil
 }
 

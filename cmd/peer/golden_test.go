@@ -257,11 +257,14 @@ func TestFoundNothingOfAllThatWasAsked(t *testing.T) {
 // Of what is not here yet nobody says that it is.
 func TestFetchingLine(t *testing.T) {
 	for want, l := range map[string]node.LocationView{
-		"eager: 9 entries, kept here": {Fetch: "eager", Entries: 9, Files: 9, AsOf: noon},
-		"eager: of 9 entries 1 is here; the others come when a device that has them is connected": {Fetch: "eager", Entries: 9, Files: 1},
-		"eager: of 1 entry 0 are here; the others come when a device that has them is connected":  {Fetch: "eager", Entries: 1},
-		"eager: of 9 entries up to 7 are lacking, for which the disk has no room":                 {Fetch: "eager", Entries: 9, Lacks: 7, Waits: "disk_low"},
-		"metered: up to 7 entries wait for `peer sync now`":                                       {Fetch: "metered", Entries: 9, Lacks: 7, Waits: "metered_large"},
+		"eager: 9 entries, kept here":                                                              {Fetch: "eager", Entries: 9, Files: 9, AsOf: noon},
+		"eager: of 9 entries up to 8 are lacking; fetching from nas":                               {Fetch: "eager", Entries: 9, Lacks: 8, From: "nas"},
+		"metered: of 9 entries up to 8 are lacking; fetching from nas\\n":                          {Fetch: "metered", Entries: 9, Lacks: 8, From: "nas\n"},
+		"eager: of 1 entry up to 1 is lacking; they come when a device that has them is connected": {Fetch: "eager", Entries: 1, Lacks: 1},
+		"eager: of 9 entries up to 8 are lacking; not fetched now: sync with nas is paused":        {Fetch: "eager", Entries: 9, Lacks: 8, Paused: "sync with nas is paused"},
+		"eager: of 9 entries up to 7 are lacking, for which the disk has no room":                  {Fetch: "eager", Entries: 9, Lacks: 7, Waits: "disk_low"},
+		"metered: of 9 entries up to 7 are lacking, for which the disk has no room":                {Fetch: "metered", Entries: 9, Lacks: 7, Waits: "disk_low"},
+		"metered: up to 7 entries wait for `peer sync now`":                                        {Fetch: "metered", Entries: 9, Lacks: 7, Waits: "metered_large"},
 	} {
 		if got := fetchingLine(l); got != want {
 			t.Errorf("%q, want %q", got, want)

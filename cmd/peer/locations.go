@@ -10,6 +10,7 @@ import (
 
 	"peerdex/api"
 	"peerdex/catalog"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -55,10 +56,10 @@ func (a *app) addCmd() *cobra.Command {
 
 // watchingLine says what became of a folder to watch.
 func (a *app) watchingLine(l node.LocationView) string {
-	line := fmt.Sprintf("%s (%s in %s)", escape(a.shorten(l.Path)), plural(l.Files+l.Dirs, "name", "names"),
+	line := fmt.Sprintf("%s (%s in %s)", escape(a.shorten(l.Path)), english.Plural(l.Files+l.Dirs, "name", "names"),
 		span(l.ScanTook.Duration()))
 	if l.Unreadable > 0 {
-		line += ", " + plural(l.Unreadable, "path", "paths") + " unreadable"
+		line += ", " + english.Plural(l.Unreadable, "path", "paths") + " unreadable"
 	}
 	if l.State == "polling" {
 		line += ", by polling: " + escape(l.Cause)
@@ -150,7 +151,7 @@ func (a *app) locationsCmd() *cobra.Command {
 						return a.document(api.SchemaLocation, l)
 					}
 					return a.print("removed %s (%s) from the catalogue; the files were not touched\n",
-						escape(a.shorten(l.Path)), plural(l.Files+l.Dirs, "name", "names"))
+						escape(a.shorten(l.Path)), english.Plural(l.Files+l.Dirs, "name", "names"))
 				})
 			},
 		},
@@ -175,10 +176,10 @@ func (a *app) locationsCmd() *cobra.Command {
 					if a.json {
 						return a.document(api.SchemaScan, v)
 					}
-					parts := []string{count(v.Added) + " added", count(v.Changed) + " changed", count(v.Removed) + " removed",
-						count(v.Unchanged) + " unchanged"}
+					parts := []string{english.Count(v.Added) + " added", english.Count(v.Changed) + " changed", english.Count(v.Removed) + " removed",
+						english.Count(v.Unchanged) + " unchanged"}
 					if v.Unreadable > 0 {
-						parts = append(parts, count(v.Unreadable)+" unreadable")
+						parts = append(parts, english.Count(v.Unreadable)+" unreadable")
 					}
 					return a.print("%s: %s in %s\n", escape(a.shorten(v.Location.Path)), strings.Join(parts, a.sep()),
 						span(v.Took.Duration()))
@@ -207,7 +208,7 @@ func (a *app) locationsText(list []node.LocationView) string {
 	t.row("NAME", "DEVICE", "PATH", "FILES", "SIZE", "STATE", "AS OF")
 	now := a.now()
 	for _, l := range list {
-		t.row(escape(l.Name), escape(l.DeviceName), escape(a.locationPath(l)), count(l.Files), size(l.Bytes),
+		t.row(escape(l.Name), escape(l.DeviceName), escape(a.locationPath(l)), english.Count(l.Files), size(l.Bytes),
 			a.locationState(l), strings.TrimPrefix(a.locationFresh(now, l), "as of "))
 	}
 	return a.render(t)
@@ -233,7 +234,7 @@ func (a *app) locationState(l node.LocationView) string {
 	}
 	state := a.glyph(m) + " " + escape(l.State)
 	if l.Unhashed > 0 {
-		state += ", hashing " + count(l.Unhashed)
+		state += ", hashing " + english.Count(l.Unhashed)
 	}
 	return state
 }
@@ -241,10 +242,10 @@ func (a *app) locationState(l node.LocationView) string {
 // fetchState says in a word what becomes of the entries of another device's location.
 func (a *app) fetchState(l node.LocationView) string {
 	switch {
-	case l.Waits != "":
-		return a.glyph(busy) + " " + escape(l.Fetch) + ", lacks " + count(l.Lacks)
+	case l.Lacks > 0 || l.Waits != "":
+		return a.glyph(busy) + " " + escape(l.Fetch) + ", lacks " + english.Count(l.Lacks)
 	case node.Fetch(l.Fetch) == node.FetchLazy:
-		return a.glyph(away) + " lazy, " + plural(l.Entries, "entry", "entries")
+		return a.glyph(away) + " lazy, " + english.Plural(l.Entries, "entry", "entries")
 	case node.Fetch(l.Fetch) == node.FetchMetered:
 		return a.glyph(good) + " metered"
 	}
@@ -269,7 +270,7 @@ func (a *app) locationText(l node.LocationView) string {
 	line("device", "%s (%s)", escape(l.DeviceName), a.locationFresh(now, l))
 	line("path", "%s", escape(l.Path))
 	if node.Fetch(l.Fetch) != node.FetchLazy {
-		line("content", "%s, %s, %s", plural(l.Files, "file", "files"), plural(l.Dirs, "folder", "folders"), size(l.Bytes))
+		line("content", "%s, %s, %s", english.Plural(l.Files, "file", "files"), english.Plural(l.Dirs, "folder", "folders"), size(l.Bytes))
 	}
 	if !l.Self {
 		line("fetch", "%s", fetchingLine(l))
@@ -284,13 +285,13 @@ func (a *app) locationText(l node.LocationView) string {
 	if !l.LastScan.IsZero() {
 		line("last scan", "%s, took %s", ago(now, l.LastScan), span(l.ScanTook.Duration()))
 	}
-	line("left out", "%s ignored, %s unreadable", count(l.Ignored), count(l.Unreadable))
+	line("left out", "%s ignored, %s unreadable", english.Count(l.Ignored), english.Count(l.Unreadable))
 	shown := l.Samples[:min(len(l.Samples), maxUnreadable)]
 	for _, u := range shown {
 		line("unreadable", "%s: %s", escape(u.Path), escape(u.Reason))
 	}
 	if more := uint64(len(shown)); more > 0 && l.Unreadable > more {
-		line("", "and %s more", count(l.Unreadable-more))
+		line("", "and %s more", english.Count(l.Unreadable-more))
 	}
 	for _, p := range l.Ignore {
 		line("ignore", "%s", escape(p))

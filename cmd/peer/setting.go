@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
 	"peerdex/catalog"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -74,23 +74,32 @@ func (a *app) setLocationCmd() *cobra.Command {
 
 // fetchingLine says what becomes of the entries of another device's location.
 func fetchingLine(l node.LocationView) string {
-	of := plural(l.Entries, "entry", "entries")
-	switch node.Fetch(l.Fetch) {
-	case node.FetchLazy:
+	of := english.Plural(l.Entries, "entry", "entries")
+	policy := node.Fetch(l.Fetch)
+	switch {
+	case policy == node.FetchLazy:
 		return "lazy: of " + of + " none is kept here; a device that has them is asked"
-	case node.FetchMetered:
-		if l.Waits != "" {
-			return fmt.Sprintf("metered: up to %s wait for `peer sync now`", plural(l.Lacks, "entry", "entries"))
-		}
+	case l.Waits == "metered_large":
+		return "metered: up to " + english.Plural(l.Lacks, "entry waits", "entries wait") + " for `peer sync now`"
+	case l.Waits != "":
+		return escape(l.Fetch) + ": of " + of + " up to " + english.Plural(l.Lacks, "is", "are") + " lacking, for which the disk has no room"
+	case l.Lacks > 0:
+		return escape(l.Fetch) + ": of " + of + " up to " + english.Plural(l.Lacks, "is", "are") + " lacking; " + comingLine(l)
+	case policy == node.FetchMetered:
 		return "metered: " + of + ", and much at once waits for `peer sync now`"
 	}
-	if l.Waits != "" {
-		return "eager: of " + of + " up to " + count(l.Lacks) + " are lacking, for which the disk has no room"
-	}
-	if here := l.Files + l.Dirs; here < l.Entries && l.AsOf.IsZero() {
-		return "eager: of " + of + " " + plural(here, "is", "are") + " here; the others come when a device that has them is connected"
-	}
 	return "eager: " + of + ", kept here"
+}
+
+// comingLine says when what a location lacks comes, and from whom.
+func comingLine(l node.LocationView) string {
+	switch {
+	case l.From != "":
+		return "fetching from " + escape(l.From)
+	case l.Paused != "":
+		return "not fetched now: " + escape(l.Paused)
+	}
+	return "they come when a device that has them is connected"
 }
 
 // hashingLine says which files of a location are read, and how far that is.
@@ -104,7 +113,7 @@ func hashingLine(l node.LocationView) string {
 		line = "unknown"
 	}
 	if l.Unhashed > 0 {
-		line += ", " + count(l.Unhashed) + " left"
+		line += ", " + english.Count(l.Unhashed) + " left"
 	}
 	return line
 }
