@@ -3,7 +3,7 @@ package eventlog
 import (
 	"fmt"
 
-	"github.com/dustin/go-humanize"
+	"peerdex/internal/english"
 )
 
 // BulkIndexAnnounced: a scan of a folder of this device added more than is fetched without a word, and the
@@ -51,11 +51,11 @@ func (LookedUp) Type() Type             { return "looked_up" }
 func (LookupAnswered) Type() Type       { return "lookup_answered" }
 
 func (d BulkIndexAnnounced) Summary() string {
-	return fmt.Sprintf("%s in %s, %s, told %s", humanize.Comma(d.EntryCount)+" entries", d.Location, size(d.Bytes), plural(d.Told, "device"))
+	return fmt.Sprintf("%s in %s, %s, told %s", english.Plural(d.EntryCount, "entry", "entries"), d.Location, size(d.Bytes), english.Plural(d.Told, "device", "devices"))
 }
 
 func (d BulkIndexDecided) Summary() string {
-	return fmt.Sprintf("%s: %s in %s, %s, %d of them lacking: %s", d.Decision, humanize.Comma(d.EntryCount)+" entries", d.Location, size(d.Bytes), d.Lacks, d.Why)
+	return fmt.Sprintf("%s: %s in %s, %s, %s of them lacking: %s", d.Decision, english.Plural(d.EntryCount, "entry", "entries"), d.Location, size(d.Bytes), english.Count(d.Lacks), d.Why)
 }
 
 func (d LocationFetchChanged) Summary() string {

@@ -300,3 +300,28 @@ func TestID(t *testing.T) {
 		}
 	}
 }
+
+// Sentences have one of a thing or many, separators of thousands, and nothing that says nothing.
+func TestSentences(t *testing.T) {
+	for want, d := range map[string]Detail{
+		"snapshot for up to 12,006 entries: 0 entries are held": StrategySelected{Feed: "snapshot", Strategy: "snapshot", EntryCount: 12_006, Why: "0 entries are held"},
+		"pages for up to 1 entry of A/1: at most 10,000":        StrategySelected{Feed: "A/1", Strategy: "pages", EntryCount: 1, Why: "at most 10,000"},
+		"search: 1 answered":                          LookedUp{Batch{Reason: "search", Outcomes: map[string]int64{"answered": 1}}},
+		"delta: 12,000 records (12,000 entry)":        BackfillResponseSent{Batch{Reason: "delta", PerModel: map[string]int64{"entry": 12_000}}},
+		"A/1: 12,006 records":                         BackfillSessionCompleted{Feed: "A/1", Records: 12_006},
+		"A/1: 1 record in 1 page, 80 B":               BackfillSessionCompleted{Feed: "A/1", Records: 1, Pages: 1, Bytes: 80},
+		"in by pages, loading: 0 of 1 record":         TransferProgress{Direction: "in", Strategy: "pages", Phase: "loading", Total: 1},
+		"via lan, tcp":                                PeerConnected{Path: "lan", Transport: "tcp"},
+		"via lan, tcp, 110µs":                         PeerConnected{Path: "lan", Transport: "tcp", RTTMS: .11},
+		"by A through secret, 1 use, valid for 10m0s": DeviceInvited{By: "A", Method: "secret", Uses: 1, ValidMS: 599_998},
+		"nothing new in /a":                           SnapshotImportCompleted{File: "/a"},
+		"2 feeds from /a":                             SnapshotImportCompleted{File: "/a", Feeds: 2},
+		"A/1 was at 10,000, but 12,000 is known elsewhere: jump to 20,000":          FeedRolledBack{Feed: "A/1", FromSeq: 10_000, SeenSeq: 12_000, ToSeq: 20_000, Method: "jump"},
+		"1 entry in 1, 80 B, told 1 device":                                         BulkIndexAnnounced{Location: "1", EntryCount: 1, Bytes: 80, Told: 1},
+		"wait: 1,000,000 entries in 1, 80 B, 12,000 of them lacking: metered_large": BulkIndexDecided{Location: "1", EntryCount: 1_000_000, Bytes: 80, Lacks: 12_000, Decision: "wait", Why: "metered_large"},
+	} {
+		if got := d.Summary(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

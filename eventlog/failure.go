@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"peerdex/internal/english"
 )
 
 // SyncError: something went wrong that has no type of its own.
@@ -150,31 +152,31 @@ func (EntriesSetAside) Type() Type   { return "entries_set_aside" }
 func (d SyncError) Summary() string { return d.Kind + ": " + d.Message }
 
 func (d BufferOverflow) Summary() string {
-	return fmt.Sprintf("Buffer overflow: %s dropped during %s (limit %d)%s", plural(d.DroppedCount, "hint"), d.Phase, d.MaxBufferSize, d.Repeats)
+	return fmt.Sprintf("Buffer overflow: %s dropped during %s (limit %s)%s", english.Plural(d.DroppedCount, "hint", "hints"), d.Phase, english.Count(d.MaxBufferSize), d.Repeats)
 }
 
 func (d StuckDependencies) Summary() string {
 	return fmt.Sprintf("Stuck dependencies: %s waiting for %s, during %s%s",
-		plural(d.TotalWaitingUpdates, "change"), plural(d.TotalDependencies, "missing parent"), d.Phase, d.Repeats)
+		english.Plural(d.TotalWaitingUpdates, "change", "changes"), english.Plural(d.TotalDependencies, "missing parent", "missing parents"), d.Phase, d.Repeats)
 }
 
 func (d WatermarkTooOld) Summary() string {
-	return fmt.Sprintf("Watermark of %s too old: %s (limit %d): %s", d.Feed, plural(d.WatermarkAgeDays, "day"), d.ThresholdDays, d.Action)
+	return fmt.Sprintf("Watermark of %s too old: %s (limit %s): %s", d.Feed, english.Plural(d.WatermarkAgeDays, "day", "days"), english.Count(d.ThresholdDays), d.Action)
 }
 
 func (d ChangeRejected) Summary() string {
-	return join(fmt.Sprintf("%s of %s refused by %s: %s", plural(d.Count, "change"), d.Feed, d.By, d.Reason), d.Message) + d.Repeats.String()
+	return join(fmt.Sprintf("%s of %s refused by %s: %s", english.Plural(d.Count, "change", "changes"), d.Feed, d.By, d.Reason), d.Message) + d.Repeats.String()
 }
 
 func (d ApplyFailed) Summary() string { return join(d.Op+" "+d.Code, d.Message) + d.Repeats.String() }
 func (d StoreError) Summary() string  { return join(d.Op+" "+d.Code, d.Message) + d.Repeats.String() }
 
 func (d CatalogDiverged) Summary() string {
-	return fmt.Sprintf("%s at %d: ours %s, theirs %s", d.Feed, d.Seq, d.Ours, d.Theirs)
+	return fmt.Sprintf("%s at %s: ours %s, theirs %s", d.Feed, english.Count(d.Seq), d.Ours, d.Theirs)
 }
 
 func (d CatalogConverged) Summary() string {
-	return fmt.Sprintf("%s at %d: both %s", d.Feed, d.Seq, d.Root)
+	return fmt.Sprintf("%s at %s: both %s", d.Feed, english.Count(d.Seq), d.Root)
 }
 
 func (d ProtocolMismatch) Summary() string {
@@ -186,11 +188,11 @@ func (d ClockSkewDetected) Summary() string {
 }
 
 func (d FeedRescued) Summary() string {
-	return fmt.Sprintf("%s of %s written again, or they had been lost", plural(d.Registers, "value"), d.Feed)
+	return fmt.Sprintf("%s of %s written again, or they had been lost", english.Plural(d.Registers, "value", "values"), d.Feed)
 }
 
 func (d FeedRolledBack) Summary() string {
-	return fmt.Sprintf("%s was at %d, but %d is known elsewhere: %s to %d", d.Feed, d.FromSeq, d.SeenSeq, d.Method, d.ToSeq)
+	return fmt.Sprintf("%s was at %s, but %s is known elsewhere: %s to %s", d.Feed, english.Count(d.FromSeq), english.Count(d.SeenSeq), d.Method, english.Count(d.ToSeq))
 }
 
 func (d FeedCloned) Summary() string {
@@ -198,11 +200,11 @@ func (d FeedCloned) Summary() string {
 }
 
 func (d FeedOrphaned) Summary() string {
-	return fmt.Sprintf("%s settled at %d below %d: %s", d.Feed, d.SettledSeq, d.FloorSeq, d.Reason)
+	return fmt.Sprintf("%s settled at %s below %s: %s", d.Feed, english.Count(d.SettledSeq), english.Count(d.FloorSeq), d.Reason)
 }
 
 func (d EntriesSetAside) Summary() string {
-	return fmt.Sprintf("%s of %s put aside", plural(d.Entries, "change"), d.Feed)
+	return fmt.Sprintf("%s of %s put aside", english.Plural(d.Entries, "change", "changes"), d.Feed)
 }
 
 func (d BufferOverflow) repeatKey() string    { return d.Phase }
@@ -268,7 +270,7 @@ func (r Repeats) String() string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, " · %d more", r.Repeats)
+	b.WriteString(" · " + english.Count(r.Repeats) + " more")
 	if r.FirstAt != nil && r.LastAt != nil {
 		fmt.Fprintf(&b, " within %v", r.LastAt.Sub(*r.FirstAt).Round(time.Millisecond))
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/dustin/go-humanize"
+	"peerdex/internal/english"
 )
 
 // Batch is the details of an event that stands for all of one kind in a window of time, see Tally.
@@ -108,13 +108,17 @@ func (ConflictResolved) Type() Type        { return "conflict_resolved" }
 func (StrategySelected) Type() Type        { return "strategy_selected" }
 
 func (d StrategySelected) Summary() string {
-	return fmt.Sprintf("%s for %s of %s: %s", d.Strategy, plural(d.EntryCount, "entry change"), d.Feed, d.Why)
+	s := d.Strategy + " for up to " + english.Plural(d.EntryCount, "entry", "entries")
+	if d.Feed != d.Strategy { // a snapshot is of several feeds
+		s += " of " + d.Feed
+	}
+	return join(s, d.Why)
 }
 
 func (d ConflictResolved) Summary() string {
 	more := ""
 	if d.More > 0 {
-		more = ", and " + plural(d.More, "conflict") + " like it"
+		more = ", and " + english.Plural(d.More, "conflict", "conflicts") + " like it"
 	}
 	entity := d.Entity
 	if d.Entry != "" { // the part of it that finds the file
@@ -131,12 +135,10 @@ func (d Batch) Summary() string {
 	}
 	var parts []string
 	if s := list(d.PerModel); s != "" {
-		parts = append(parts, plural(records, "record")+" ("+s+")")
-	} else {
-		parts = append(parts, plural(records, "record"))
+		parts = append(parts, english.Plural(records, "record", "records")+" ("+s+")")
 	}
 	if d.Batches > 1 {
-		parts = append(parts, "in "+plural(d.Batches, "part"))
+		parts = append(parts, "in "+english.Plural(d.Batches, "part", "parts"))
 	}
 	if s := list(d.Outcomes); s != "" {
 		parts = append(parts, s)
@@ -156,7 +158,7 @@ func list(counts map[string]int64) string {
 		return strings.Compare(a, b)
 	})
 	for i, name := range names {
-		names[i] = humanize.Comma(counts[name]) + " " + name
+		names[i] = english.Count(counts[name]) + " " + name
 	}
 	return strings.Join(names, ", ")
 }

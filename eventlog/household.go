@@ -2,8 +2,9 @@ package eventlog
 
 import (
 	"fmt"
+	"time"
 
-	"github.com/dustin/go-humanize"
+	"peerdex/internal/english"
 )
 
 // LocationAdded: a folder of this device is indexed from now on.
@@ -163,21 +164,21 @@ func (EventsPruned) Type() Type      { return "events_pruned" }
 func (d LocationAdded) Summary() string { return fmt.Sprintf("%s: %s", d.Name, d.Path) }
 
 func (d LocationRemoved) Summary() string {
-	return fmt.Sprintf("%s with %s", d.Name, plural(d.Files, "file"))
+	return fmt.Sprintf("%s with %s", d.Name, english.Plural(d.Files, "file", "files"))
 }
 
 func (d LocationChanged) Summary() string { return fmt.Sprintf("%s: hash %s", d.Name, d.Hash) }
 
 func (d FilesHashed) Summary() string {
-	return fmt.Sprintf("%s: %s, %s read", d.Location, plural(d.Files, "file"), size(d.Bytes))
+	return fmt.Sprintf("%s: %s, %s read", d.Location, english.Plural(d.Files, "file", "files"), size(d.Bytes))
 }
 
 func (d ScanStarted) Summary() string { return d.Location }
 
 func (d ScanCompleted) Summary() string {
 	return fmt.Sprintf("%s: %s added, %s changed, %s removed, %s moved, %s unchanged, %s ignored, %s", d.Location,
-		humanize.Comma(d.Added), humanize.Comma(d.Changed), humanize.Comma(d.Removed), humanize.Comma(d.Moved),
-		humanize.Comma(d.Unchanged), humanize.Comma(d.Ignored), plural(d.Errors, "error"))
+		english.Count(d.Added), english.Count(d.Changed), english.Count(d.Removed), english.Count(d.Moved),
+		english.Count(d.Unchanged), english.Count(d.Ignored), english.Plural(d.Errors, "error", "errors"))
 }
 
 func (d ScanFailed) Summary() string     { return join(d.Location+": "+d.Cause, d.Message) }
@@ -185,7 +186,7 @@ func (d WatchDegraded) Summary() string  { return join(d.Location+": "+d.Cause, 
 func (d WatchRecovered) Summary() string { return d.Location + " is watched again" }
 
 func (d DeviceInvited) Summary() string {
-	return fmt.Sprintf("by %s through %s, %s, valid for %v", d.By, d.Method, plural(d.Uses, "use"), milliseconds(d.ValidMS))
+	return fmt.Sprintf("by %s through %s, %s, valid for %v", d.By, d.Method, english.Plural(d.Uses, "use", "uses"), milliseconds(d.ValidMS).Round(time.Second))
 }
 
 func (d DeviceJoined) Summary() string {
@@ -213,11 +214,11 @@ func (d MemoryRefused) Summary() string {
 }
 
 func (d EventsDropped) Summary() string {
-	return fmt.Sprintf("%s lost: %s", plural(d.Count, "event"), d.Reason)
+	return fmt.Sprintf("%s lost: %s", english.Plural(d.Count, "event", "events"), d.Reason)
 }
 
 func (d EventsPruned) Summary() string {
-	return fmt.Sprintf("%s removed by %s: %s", plural(d.Count, "event"), d.Reason, list(d.PerSeverity))
+	return fmt.Sprintf("%s removed by %s: %s", english.Plural(d.Count, "event", "events"), d.Reason, list(d.PerSeverity))
 }
 
 func (d DeviceJoinRefused) repeatKey() string { return d.Reason + " " + d.AddressClass }

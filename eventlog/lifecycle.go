@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"peerdex/internal/english"
 )
 
 // NodeStarted: this run of the program began.
@@ -141,15 +143,19 @@ func (d StateTransition) Summary() string {
 }
 
 func (d BackfillSessionStarted) Summary() string {
-	return fmt.Sprintf("%s by %s from %s, chosen of %s", d.Feed, d.Strategy, d.Chosen, plural(len(d.Candidates), "candidate"))
+	return fmt.Sprintf("%s by %s from %s, chosen of %s", d.Feed, d.Strategy, d.Chosen, english.Plural(len(d.Candidates), "candidate", "candidates"))
 }
 
 func (d BackfillSessionCompleted) Summary() string {
-	return fmt.Sprintf("%s: %s in %s, %s", d.Feed, plural(d.Records, "record"), plural(d.Pages, "page"), size(d.Bytes))
+	s := d.Feed + ": " + english.Plural(d.Records, "record", "records")
+	if d.Pages == 0 { // a snapshot has none, and its bytes are those of all its feeds
+		return s
+	}
+	return s + " in " + english.Plural(d.Pages, "page", "pages") + ", " + size(d.Bytes)
 }
 
 func (d BackfillSessionFailed) Summary() string {
-	s := fmt.Sprintf("%s failed at page %d: %s", d.Feed, d.AtPage, d.ReasonCode)
+	s := fmt.Sprintf("%s failed at page %s: %s", d.Feed, english.Count(d.AtPage), d.ReasonCode)
 	if d.Resumable {
 		s += ", will be resumed"
 	}
@@ -157,11 +163,11 @@ func (d BackfillSessionFailed) Summary() string {
 }
 
 func (d CatchUpSessionStarted) Summary() string {
-	return fmt.Sprintf("%s · %s behind", d.Feed, plural(d.Behind, "change"))
+	return fmt.Sprintf("%s · %s behind", d.Feed, english.Plural(d.Behind, "change", "changes"))
 }
 
 func (d CatchUpSessionCompleted) Summary() string {
-	return fmt.Sprintf("%s · %s applied", d.Feed, plural(d.Applied, "change"))
+	return fmt.Sprintf("%s · %s applied", d.Feed, english.Plural(d.Applied, "change", "changes"))
 }
 
 func (d CatchUpSessionFailed) Summary() string {
@@ -174,18 +180,11 @@ func (d ReconcileSessionStarted) Summary() string {
 
 func (d ReconcileSessionCompleted) Summary() string {
 	return fmt.Sprintf("%s: %s differed, we lacked %s, %s only here", d.Feed,
-		plural(d.Ranges, "range"), humanize.Comma(d.FoundMissingIn), humanize.Comma(d.FoundMissingOut))
+		english.Plural(d.Ranges, "range", "ranges"), english.Count(d.FoundMissingIn), english.Count(d.FoundMissingOut))
 }
 
 func (d ReconcileSessionFailed) Summary() string {
 	return join(fmt.Sprintf("%s by %s: %s", d.Feed, d.Method, d.ReasonCode), d.Message)
-}
-
-func plural[N int | int64](n N, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return humanize.Comma(int64(n)) + " " + thing + "s"
 }
 
 func size(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"peerdex/internal/english"
 )
 
 // PeerConnected: a session with a device of the library is up.
@@ -55,9 +57,12 @@ func (PeerConnectionFailed) Type() Type { return "peer_connection_failed" }
 func (PeerDiscovered) Type() Type       { return "peer_discovered" }
 
 func (d PeerConnected) Summary() string {
-	s := fmt.Sprintf("via %s, %s, %s", d.Path, d.Transport, time.Duration(d.RTTMS*float64(time.Millisecond)).Round(10*time.Microsecond))
+	s := "via " + d.Path + ", " + d.Transport
+	if rtt := time.Duration(d.RTTMS * float64(time.Millisecond)).Round(10 * time.Microsecond); rtt > 0 {
+		s += fmt.Sprintf(", %v", rtt)
+	}
 	if d.Flaps > 0 {
-		s += fmt.Sprintf(", unstable: %d connects", d.Flaps)
+		s += ", unstable: " + english.Plural(d.Flaps, "connect", "connects")
 	}
 	return s
 }

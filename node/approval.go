@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"peerdex/internal/english"
 	"peerdex/protocol"
 )
 
@@ -162,12 +163,12 @@ func (n *Node) findRequest(ref string) (*request, error) {
 	case len(named) == 1:
 		return named[0], nil
 	case len(named) > 1:
-		return nil, &Problem{Code: CodeAmbiguous, Message: fmt.Sprintf("%d devices called %q ask to join", len(named), ref),
+		return nil, &Problem{Code: CodeAmbiguous, Message: fmt.Sprintf("%s called %q ask to join", english.Plural(len(named), "device", "devices"), ref),
 			Cause: "any device may call itself so", Try: "peer devices approve DIGITS, with those that the right one shows"}
 	}
 	cause := "no device waits for approval"
 	if len(n.requests) > 0 {
-		cause = fmt.Sprintf("%d wait, none with these digits or this name: if it shows them, somebody stands between", len(n.requests))
+		cause = english.Plural(len(n.requests), "waits", "wait") + ", none with these digits or this name: if it shows them, somebody stands between"
 	}
 	return nil, &Problem{Code: CodeUnknownDevice, Message: fmt.Sprintf("nobody asks to join as %q", ref), Cause: cause, Try: "peer devices"}
 }

@@ -12,6 +12,7 @@ import (
 	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/english"
 	"peerdex/record"
 	"peerdex/store"
 )
@@ -164,7 +165,7 @@ func (n *Node) queried(ctx context.Context, t Targets) (out []catalog.Item, left
 
 func tooMany(what string) error {
 	return &Problem{Code: CodeUsage, Message: what + " files are too many for one edit",
-		Cause: fmt.Sprintf("at most %d are edited at once", maxTargets), Try: "name fewer of them"}
+		Cause: "at most " + english.Count(maxTargets) + " are edited at once", Try: "name fewer of them"}
 }
 
 // resolvePath finds what lies at one path.

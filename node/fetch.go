@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"peerdex/internal/english"
 	"peerdex/internal/mutant"
 	"peerdex/statebatch"
 )
@@ -106,9 +107,9 @@ func (t Thresholds) Check() error {
 	p := &Problem{Code: CodeUsage, Message: "thresholds do not fit together", Try: "peer start --push 100 --bulk 10000"}
 	switch {
 	case t.Push > statebatch.Limit:
-		p.Cause = fmt.Sprintf("one push takes at most %d changes, not %d", statebatch.Limit, t.Push)
+		p.Cause = fmt.Sprintf("one push takes at most %s, not %s", english.Plural(statebatch.Limit, "change", "changes"), english.Count(t.Push))
 	case t.Push > t.Bulk:
-		p.Cause = fmt.Sprintf("what is pushed without a word (%d) cannot be more than what is much at once (%d)", t.Push, t.Bulk)
+		p.Cause = fmt.Sprintf("what is pushed unannounced (%s) cannot be more than what is much at once (%s)", english.Count(t.Push), english.Count(t.Bulk))
 	default:
 		return nil
 	}
@@ -119,9 +120,9 @@ func (t Thresholds) Check() error {
 func strategy(lacks uint64, t Thresholds, pushed bool) (name, why string) {
 	switch {
 	case pushed:
-		return StrategyPush, fmt.Sprintf("its owner is connected, and pushes up to %d", t.Push)
+		return StrategyPush, "its owner is connected, and pushes up to " + english.Count(t.Push)
 	case lacks <= t.Bulk:
-		return StrategyPages, fmt.Sprintf("at most %d", t.Bulk)
+		return StrategyPages, "at most " + english.Count(t.Bulk)
 	}
-	return StrategyBulk, fmt.Sprintf("more than %d", t.Bulk)
+	return StrategyBulk, "more than " + english.Count(t.Bulk)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"peerdex/internal/english"
 	"peerdex/member"
 	"peerdex/record"
 )
@@ -83,7 +84,7 @@ func stayBehind(others int) string {
 	if others == 1 {
 		return "1 other device stays, and could neither let a device in nor put one out"
 	}
-	return fmt.Sprintf("%d other devices stay, and none of them could let a device in or put one out", others)
+	return english.Plural(others, "other device stays, and it", "other devices stay, and none of them") + " could let a device in or put one out"
 }
 
 // lastAdminAdvice says how the last admin can leave after all. Only the root key makes another admin.

@@ -16,6 +16,7 @@ import (
 	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/hlc"
+	"peerdex/internal/english"
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
@@ -367,7 +368,7 @@ func reasonOf(c backfill.Candidate, now time.Time) string {
 	if c.ActiveSyncs == 0 {
 		why = append(why, "idle")
 	}
-	return fmt.Sprintf("online, %s (score %.1f)", strings.Join(why, ", "), c.Score(now))
+	return fmt.Sprintf("online, %s (score %s)", strings.Join(why, ", "), english.Tenths(c.Score(now)))
 }
 
 // notePullEnded says what could not be had in a pull session.

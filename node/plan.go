@@ -10,6 +10,7 @@ import (
 	"peerdex/backfill"
 	"peerdex/catalog"
 	"peerdex/feed"
+	"peerdex/internal/english"
 	"peerdex/metrics"
 	"peerdex/record"
 )
@@ -148,7 +149,7 @@ func (n *Node) planFeed(st feed.State, order []backfill.Candidate, now time.Time
 	case DecideOnDemand:
 		f.Reason = "it is lazy: whoever is settled is asked when you ask"
 	case DecideWait:
-		f.Reason = fmt.Sprintf("it is metered, and more than %d entries at once wait for `peer sync now`", n.cfg.Thresholds.Bulk)
+		f.Reason = "it is metered, and more than " + english.Plural(n.cfg.Thresholds.Bulk, "entry", "entries") + " at once wait for `peer sync now`"
 	case DecideRefuse:
 		f.Reason = "the disk has no room for it"
 	case DecideFetch:
@@ -167,12 +168,12 @@ func (n *Node) planFetch(f *FeedPlan, st feed.State, donor *record.DeviceID, now
 	if owner := n.peers[st.Feed.Device]; n.graceIf(owner != nil && owner.session != nil && !owner.paused.active(now), st, now) > 0 {
 		f.Strategy, why = strategy(f.Lacks, n.cfg.Thresholds, true)
 		f.Donor, f.DonorName = idText(st.Feed.Device), n.nameOf(st.Feed.Device)
-		f.Reason = fmt.Sprintf("%d lacking: %s", f.Lacks, why)
+		f.Reason = fmt.Sprintf("%s lacking: %s", english.Count(f.Lacks), why)
 		return
 	}
 	head := *n.peers[*donor].heads[st.Feed].Settled
 	route := st.DecideRoute(head, n.orphans[st.Feed])
 	f.Strategy, why = strategy(lackingOf(st, head), n.cfg.Thresholds, false)
 	f.Donor, f.DonorName, f.Road = idText(*donor), n.nameOf(*donor), route.Road.String()
-	f.Reason = fmt.Sprintf("%d lacking: %s; %s: %s", f.Lacks, why, f.Road, strings.ReplaceAll(route.Reason, "_", " "))
+	f.Reason = fmt.Sprintf("%s lacking: %s; %s: %s", english.Count(f.Lacks), why, f.Road, strings.ReplaceAll(route.Reason, "_", " "))
 }

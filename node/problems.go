@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"peerdex/eventlog"
+	"peerdex/internal/english"
 	"peerdex/protocol"
 	"peerdex/store"
 )
@@ -131,7 +132,7 @@ func unreached(err error) string {
 	}
 	for i, result := range order {
 		if n := count[result]; n > 1 {
-			order[i] = fmt.Sprintf("%s at %d addresses", result, n)
+			order[i] = result + " at " + english.Plural(n, "address", "addresses")
 		}
 	}
 	if len(order) > 0 {

@@ -269,7 +269,7 @@ func TestPlanOfPush(t *testing.T) {
 	}
 	b.lacks[id] = lack{settled: st.Settled.Seq, since: now.Add(-pushGrace)}
 	defer delete(b.lacks, id)
-	if f := plan(); f.Strategy != StrategyPages || f.DonorName != "a" || f.Road != "delta" || f.Reason != "1 lacking: at most 10000; delta: position" {
+	if f := plan(); f.Strategy != StrategyPages || f.DonorName != "a" || f.Road != "delta" || f.Reason != "1 lacking: at most 10,000; delta: position" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -306,7 +306,7 @@ func TestThresholds(t *testing.T) {
 		says string
 	}{
 		{Thresholds{}, ""}, {Thresholds{Push: 1000, Bulk: 1000, Snapshot: 1}, ""},
-		{Thresholds{Push: 1001}, "at most 1000"}, {Thresholds{Push: 51, Bulk: 50}, "much at once (50)"},
+		{Thresholds{Push: 1001}, "at most 1,000 changes, not 1,001"}, {Thresholds{Push: 51, Bulk: 50}, "much at once (50)"},
 	} {
 		switch err := x.in.Check(); {
 		case x.says == "" && err != nil:

@@ -1,10 +1,10 @@
 package node
 
 import (
-	"fmt"
 	"time"
 
 	"peerdex/feed"
+	"peerdex/internal/english"
 )
 
 // situation is what the sync state is decided from.
@@ -60,17 +60,12 @@ func decideState(s situation) (state, reason string) {
 		return StateReady, "no other device is connected"
 	}
 	if s.waiting > 0 {
-		return StateReady, fmt.Sprintf("settled at all that is wanted; %d locations wait", s.waiting)
+		return StateReady, "settled at all that is wanted; " + english.Plural(s.waiting, "folder waits", "folders wait")
 	}
 	return StateReady, "settled at every head that anyone reachable can serve"
 }
 
-func feedCount(n int) string {
-	if n == 1 {
-		return "1 feed"
-	}
-	return fmt.Sprintf("%d feeds", n)
-}
+func feedCount(n int) string { return english.Plural(n, "feed", "feeds") }
 
 // phase is the current state with its history of one step.
 type phase struct {

@@ -14,6 +14,7 @@ import (
 	"peerdex/catalog"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/internal/english"
 	"peerdex/member"
 	"peerdex/metrics"
 	"peerdex/protocol"
@@ -94,7 +95,7 @@ func (n *Node) attention(s Status) (out []Attention) {
 		case l.State == "gone":
 			out = append(out, Attention{Severity: "problem", Text: fmt.Sprintf("%s is not there: %s", l.Path, l.Cause), Try: "peer locations show " + l.Name})
 		case l.Unreadable > 0:
-			out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%d paths below %s cannot be read", l.Unreadable, l.Path), Try: "peer locations show " + l.Name})
+			out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%s below %s cannot be read", english.Plural(l.Unreadable, "path", "paths"), l.Path), Try: "peer locations show " + l.Name})
 		case l.State == "polling":
 			out = append(out, Attention{Severity: "warning", Text: fmt.Sprintf("%s is not watched: %s", l.Path, l.Cause), Try: "peer locations show " + l.Name})
 		}

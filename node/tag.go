@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"peerdex/catalog"
+	"peerdex/internal/english"
 	"peerdex/record"
 )
 
@@ -35,7 +36,7 @@ func tagNamed(m *catalog.Marks, name string) (catalog.Tag, error) {
 		ids = append(ids, t.ID.String()[:idDigits])
 		views = append(views, tagView(t))
 	}
-	return catalog.Tag{}, &Problem{Code: code, Message: fmt.Sprintf("%d %s %q: %s", len(found), what, name, strings.Join(ids, ", ")),
+	return catalog.Tag{}, &Problem{Code: code, Message: fmt.Sprintf("%s %s %q: %s", english.Count(len(found)), what, name, strings.Join(ids, ", ")),
 		Cause: "they were made apart from each other", Try: fmt.Sprintf("name one by its id, or make them one: peer tag rename %s %s --merge", ids[0], ids[1]),
 		Details: map[string]any{"tags": views}}
 }

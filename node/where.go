@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"peerdex/catalog"
+	"peerdex/internal/english"
 	"peerdex/record"
 )
 
@@ -171,7 +172,7 @@ func (s *seeking) copies(ctx context.Context, it catalog.Item) (items []catalog.
 	case same <= 1:
 		return alone, "no other file has its size, so that there is no copy of it", true, err
 	}
-	return alone, fmt.Sprintf("its device has not read it; %d files have its size", same), false, err
+	return alone, "its device has not read it; " + english.Plural(same, "file has", "files have") + " its size", false, err
 }
 
 // marked makes views of items, with their tags and notes.
@@ -210,7 +211,7 @@ func (s *seeking) named(ctx context.Context, q WhereQuery) (catalog.Item, error)
 		return catalog.Item{}, &Problem{Code: CodeNotFound, Message: fmt.Sprintf("no entry has the id %s", q.Entry),
 			Cause: "it was never catalogued here, or is gone", Try: "peer find"}
 	case len(found) > 1:
-		return catalog.Item{}, &Problem{Code: CodeAmbiguous, Message: fmt.Sprintf("%d entries have the id %s", len(found), q.Entry),
+		return catalog.Item{}, &Problem{Code: CodeAmbiguous, Message: fmt.Sprintf("%s the id %s", english.Plural(len(found), "entry has", "entries have"), q.Entry),
 			Cause: "an id is given out once; some device does not keep to that", Try: "name it by its path: peer info " + found[0].Path}
 	}
 	return found[0], nil

@@ -3,9 +3,9 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"peerdex/internal/english"
 	"peerdex/protocol"
 )
 
@@ -28,13 +28,13 @@ type Attempts struct {
 func Decide(held, lacks, from uint64, donor Attempts, now time.Time) (yes bool, why string) {
 	switch {
 	case lacks <= from:
-		return false, fmt.Sprintf("only %d entries are lacking", lacks)
+		return false, "only " + english.Plural(lacks, "entry is", "entries are") + " lacking"
 	case held >= from:
-		return false, fmt.Sprintf("%d entries are held already", held)
+		return false, english.Plural(held, "entry is", "entries are") + " held already"
 	case now.Before(donor.failed.Add(again)):
 		return false, "the donor gave no snapshot not long ago"
 	}
-	return true, fmt.Sprintf("%d entries are held, %d are lacking", held, lacks)
+	return true, english.Plural(held, "entry is", "entries are") + " held, " + english.Plural(lacks, "is", "are") + " lacking"
 }
 
 // Ended notes what came of a snapshot. If there was none, the donor's feeds come page by page, at once; but one that

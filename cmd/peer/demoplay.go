@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -104,7 +105,7 @@ func (d *demo) startAll(ctx context.Context) (shown []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		shown = append(shown, fmt.Sprintf("%-8s %-10s %s, %s", dev.name, v.Location.Name, plural(v.Location.Files, "file", "files"), size(v.Location.Bytes)))
+		shown = append(shown, fmt.Sprintf("%-8s %-10s %s, %s", dev.name, v.Location.Name, english.Plural(v.Location.Files, "file", "files"), size(v.Location.Bytes)))
 	}
 	return shown, nil
 }
@@ -284,7 +285,7 @@ func (d *demo) agreeOnTag(ctx context.Context, names ...string) (shown []string,
 			text := ""
 			for _, t := range all {
 				if !t.BuiltIn {
-					text += fmt.Sprintf("#%s on %s", t.Name, plural(*t.Entries, "file", "files"))
+					text += fmt.Sprintf("#%s on %s", t.Name, english.Plural(*t.Entries, "file", "files"))
 				}
 			}
 			told[text] = append(told[text], dev.name)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -98,7 +99,7 @@ func (a *app) devicesText(list []node.DeviceView) string {
 		if d.Paused {
 			link += ", paused"
 		}
-		t.row(name, escape(d.Short), role, link, count(d.Files), size(d.Bytes), a.date(d.Added), seen(now, d))
+		t.row(name, escape(d.Short), role, link, english.Count(d.Files), size(d.Bytes), a.date(d.Added), seen(now, d))
 	}
 	return a.render(t)
 }
@@ -163,7 +164,7 @@ func (a *app) deviceText(d node.DeviceView, all []node.DeviceView) string {
 	line("link", a.linkCell(d))
 	line("address", escape(d.Address))
 	line("error", escape(d.LastError))
-	line("holds", fmt.Sprintf("%s, %s", plural(d.Files, "file", "files"), size(d.Bytes)))
+	line("holds", fmt.Sprintf("%s, %s", english.Plural(d.Files, "file", "files"), size(d.Bytes)))
 	line("seen", seen(a.now(), d))
 	if d.Paused {
 		line("sync", "paused; peer devices resume "+escape(d.Name))

@@ -19,6 +19,7 @@ import (
 
 	"peerdex/api"
 	"peerdex/eventlog"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -143,7 +144,7 @@ func (a *app) events(ctx context.Context, c *api.Client, f eventFlags) error {
 	case f.order != "asc" && f.order != "desc":
 		return usage(fmt.Sprintf("there is no order %q", f.order), "it is asc or desc", "--order desc")
 	case f.Limit < 0 || f.Limit > api.MaxEvents:
-		return usage(fmt.Sprintf("cannot print %d events", f.Limit), fmt.Sprintf("--limit is from 0, which means all, to %d", api.MaxEvents), "--limit 100")
+		return usage("cannot print "+english.Plural(f.Limit, "event", "events"), "--limit is from 0, which means all, to "+english.Count(api.MaxEvents), "--limit 100")
 	case !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until):
 		return usage("--until is not after --since", "no time lies between", "--since '2 hours ago' --until '1 hour ago'")
 	}
@@ -200,7 +201,7 @@ func (a *app) export(ctx context.Context, c *api.Client, f eventFlags, format ev
 	} else if err := writeFile(f.output, write); err != nil {
 		return err
 	}
-	line := plural(uint64(res.Found), "event", "events")
+	line := english.Plural(res.Found, "event", "events")
 	if f.output != "" && f.output != "-" {
 		line += " written to " + escape(f.output)
 	}

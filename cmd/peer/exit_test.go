@@ -112,7 +112,7 @@ func TestExitCodes(t *testing.T) {
 		"start empty join": {args: []string{"start", "--join", ""}, exit: 2, code: node.CodeBadAddress, says: "no address"},
 		"start bad addr":   {args: []string{"start", "--listen", "localhost:80"}, exit: 2, code: node.CodeBadAddress, says: "localhost:80"},
 		"bad push":         {args: []string{"start", "--push", "0"}, exit: 2, code: node.CodeUsage, says: `"0" is not a number of 1 or more`},
-		"long push":        {args: []string{"start", "--push", "1001"}, exit: 2, code: node.CodeUsage, says: "at most 1000"},
+		"long push":        {args: []string{"start", "--push", "1001"}, exit: 2, code: node.CodeUsage, says: "at most 1,000 changes, not 1,001"},
 		"push above bulk":  {args: []string{"start", "--push", "101", "--bulk", "100"}, exit: 2, code: node.CodeUsage, says: "thresholds do not fit"},
 		"bad bulk":         {args: []string{"start", "--bulk", "many"}, exit: 2, code: node.CodeUsage, says: `"many" is not a number`},
 		"export to -":      {args: []string{"snapshot", "export", "-"}, exit: 2, code: node.CodeUsage, says: "goes to a file"},

@@ -126,7 +126,7 @@ func (f *fake) Status(ctx context.Context) (node.Status, error) {
 	}
 	if !f.empty {
 		st.Attention = []node.Attention{
-			{Severity: "problem", Text: "refuses our changes: its clock is 95 s behind", Device: nasID, Try: "peer sync status --device nas"},
+			{Severity: "problem", Text: "its clock differs from ours by 1m35s", Device: nasID, Try: "peer sync status --device nas"},
 			{Severity: "warning", Text: "2 paths could not be read"},
 		}
 	}
@@ -184,13 +184,13 @@ func (f *fake) SyncPlan(_ context.Context, device string) (node.PlanView, error)
 	candidates := []node.CandidateView{
 		{Device: nasID, Name: "nas", Serves: true, Settled: 48_000, Online: true, Complete: 1, Latency: metrics.Seconds(48 * time.Millisecond), Score: 145.2},
 		{Device: nanoID, Name: "nanopi", Settled: 20_000, Online: true, Complete: .5, Latency: metrics.Seconds(2 * time.Millisecond), ActiveSyncs: 2, Failed: true, Score: 64.8},
-		{Device: atticID, Name: hostile, Complete: 1, Score: 50},
+		{Device: atticID, Name: hostile, Complete: 1, Score: -0.04},
 	}
 	return node.PlanView{Thresholds: node.Thresholds{Push: 100, Bulk: 10_000, Snapshot: 10_000}, Now: noon, Paused: "the disk is almost full", Feeds: []node.FeedPlan{
 		{Feed: "f1", Device: nasID, DeviceName: "nas", Fetch: "eager", Best: 120, Settled: 100, Lacks: 20, Decision: node.DecideFetch, Why: "eager",
 			Strategy: node.StrategyPush, Road: "delta", Reason: "20 lacking", Donor: nasID, DonorName: "nas", Running: true, Candidates: candidates[:1]},
 		{Feed: "f2", Device: nasID, DeviceName: "nas", Location: strings.Repeat("5d", 16), Name: hostile, Fetch: "eager", Best: 48_000, Lacks: 48_000,
-			Decision: node.DecideFetch, Why: "eager", Strategy: node.StrategyBulk, Road: "delta", Reason: "48000 lacking: more than 10000; delta: empty",
+			Decision: node.DecideFetch, Why: "eager", Strategy: node.StrategyBulk, Road: "delta", Reason: "48,000 lacking: more than 10,000; delta: empty",
 			Donor: nasID, DonorName: "nas", Candidates: candidates},
 		{Feed: "f3", Device: atticID, DeviceName: hostile, Location: strings.Repeat("6c", 16), Name: "box", Fetch: "lazy", Best: 9, Lacks: 9,
 			Decision: node.DecideOnDemand, Why: "lazy", Reason: "it is lazy: whoever is settled is asked when you ask", Candidates: []node.CandidateView{}},

@@ -14,6 +14,7 @@ import (
 
 	"peerdex/api"
 	"peerdex/catalog"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -61,7 +62,7 @@ func (a *app) findCmd() *cobra.Command {
 				return err
 			}
 			if q.Limit < 0 {
-				return usage(fmt.Sprintf("cannot print %d files", q.Limit), "--limit is at least 0, which means all", "--limit 100")
+				return usage("cannot print "+english.Plural(q.Limit, "file", "files"), "--limit is at least 0, which means all", "--limit 100")
 			}
 			if _, ok := node.Sorts[q.Sort]; !ok {
 				return usage(fmt.Sprintf("cannot sort by %q", q.Sort), "it is one of "+strings.Join(findSorts(), ", "), "--sort name")
@@ -184,7 +185,7 @@ func (a *app) unasked(asked []node.Asked) {
 			a.hint("%s could not be asked: %s", name, escape(q.Problem))
 		case q.Cut:
 			a.hint("%s has more: no more than %s can be asked for at once; search for less, or keep it here: peer locations set %s --fetch eager",
-				name, plural(node.MostAsked, "entry", "entries"), name)
+				name, english.Plural(node.MostAsked, "entry", "entries"), name)
 		case q.More:
 			a.hint("%s has more than was asked for", name)
 		}
@@ -242,7 +243,7 @@ func (a *app) places(now time.Time, copies []node.Entry) string {
 			if !a.unicode() {
 				times = "x"
 			}
-			text += fmt.Sprintf(" %s%d", times, n)
+			text += " " + times + english.Count(n)
 		}
 		if !some[id].Current {
 			text += " (" + marked(fresh(now, false, some[id].AsOf), some[id].Gone) + ")"
@@ -271,12 +272,12 @@ func entrySize(e node.Entry) string {
 
 // findFooter says on stderr how much was found and how fresh the answer is.
 func (a *app) findFooter(res node.FindResult) {
-	line := plural(res.Files, "entry", "entries")
+	line := english.Plural(res.Files, "entry", "entries")
 	if res.Found == 0 {
 		line = "nothing found"
 	}
 	if res.Found > res.Files {
-		line += ", " + plural(res.Found, "place", "places")
+		line += ", " + english.Plural(res.Found, "place", "places")
 	}
 	if res.More {
 		line += " shown, there are more"

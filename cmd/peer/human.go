@@ -6,27 +6,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
 // size writes bytes in SI units.
 func size(n uint64) string { return humanize.Bytes(n) }
-
-// count writes a number with separators of thousands.
-func count(n uint64) string {
-	if n > 1<<62 {
-		return fmt.Sprint(n)
-	}
-	return humanize.Comma(int64(n))
-}
-
-// plural writes "1 file" or "2 files".
-func plural(n uint64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return count(n) + " " + many
-}
 
 // span writes a duration for people, with at most two units.
 func span(d time.Duration) string {
@@ -105,7 +90,7 @@ func orUnknown(n *uint64) string {
 	if n == nil {
 		return "unknown"
 	}
-	return count(*n)
+	return english.Count(*n)
 }
 
 // stateWord writes a node's state as people read it.

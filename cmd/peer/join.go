@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/metrics"
 	"peerdex/node"
 )
@@ -55,7 +56,7 @@ func (a *app) invite(ctx context.Context, c *api.Client, req node.InviteRequest,
 		return usage("--qr is for people, --json is not", "a document holds no picture", "peer invite --qr")
 	}
 	if req.Uses < 1 {
-		return &node.Problem{Code: node.CodeUsage, Message: fmt.Sprintf("an invite for %d devices lets nobody in", req.Uses),
+		return &node.Problem{Code: node.CodeUsage, Message: "an invite for " + english.Plural(req.Uses, "device", "devices") + " lets nobody in",
 			Cause: "--uses is at least 1", Try: "peer invite --uses 1"}
 	}
 	before, err := c.Devices(ctx)
@@ -71,7 +72,7 @@ func (a *app) invite(ctx context.Context, c *api.Client, req node.InviteRequest,
 	}
 	times := "once"
 	if v.Uses > 1 {
-		times = fmt.Sprintf("%d times", v.Uses)
+		times = english.Count(v.Uses) + " times"
 	}
 	if a.outWidth == 0 || noWait {
 		a.hint("join line (works %s, until %s):", times, v.Expires.In(a.zone).Format("15:04"))

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -195,7 +196,7 @@ func removalText(v node.RemoveView) string {
 		by += ", " + deviceNames(v.Later)
 	}
 	fmt.Fprintf(&b, "It will be refused by %s from now on.\n", by)
-	entries := plural(v.Device.Files+v.Device.Dirs, "catalogue entry", "catalogue entries")
+	entries := english.Plural(v.Device.Files+v.Device.Dirs, "catalogue entry", "catalogue entries")
 	if v.Forget {
 		fmt.Fprintf(&b, "Its %s, tags and notes are dropped on every device; its files are not touched.", entries)
 	} else {

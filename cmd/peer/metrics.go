@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/metrics"
 )
 
@@ -197,7 +198,7 @@ func (a *app) stateSection(s metrics.Snapshot) string {
 		}
 		way += arrow + stateWord(t.To)
 	}
-	f.text("Transitions", strings.TrimSpace(fmt.Sprintf("%s  %s", count(st.Transitions), way)))
+	f.text("Transitions", strings.TrimSpace(fmt.Sprintf("%s  %s", english.Count(st.Transitions), way)))
 	return f.b.String()
 }
 
@@ -235,7 +236,7 @@ func (a *app) split(c *metrics.Counts, name func(string) string) string {
 		return cmp.Or(cmp.Compare(c.By[y], c.By[x]), strings.Compare(x, y))
 	}) {
 		if c.By[k] > 0 {
-			parts = append(parts, name(k)+" "+count(c.By[k]))
+			parts = append(parts, name(k)+" "+english.Count(c.By[k]))
 		}
 	}
 	return strings.Join(parts, a.sep())
@@ -249,14 +250,14 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 	var f figures
 	f.title("Operations (this run)")
 	if o.Broadcasts != nil {
-		f.line("Broadcasts", count(o.Broadcasts.Total), a.split(&o.Broadcasts.Counts, word))
-		f.line("  batches", count(o.Broadcasts.Batches), fmt.Sprintf("%.1f records each on average", o.Broadcasts.BatchRecords.Avg))
+		f.line("Broadcasts", english.Count(o.Broadcasts.Total), a.split(&o.Broadcasts.Counts, word))
+		f.line("  batches", english.Count(o.Broadcasts.Batches), fmt.Sprintf("%.1f records each on average", o.Broadcasts.BatchRecords.Avg))
 	}
 	if o.FailedBroadcasts != nil {
-		f.line("  failed", count(o.FailedBroadcasts.Total), a.split(o.FailedBroadcasts, word))
+		f.line("  failed", english.Count(o.FailedBroadcasts.Total), a.split(o.FailedBroadcasts, word))
 	}
 	if o.Received != nil {
-		f.line("Received", count(o.Received.Total), a.split(o.Received, word))
+		f.line("Received", english.Count(o.Received.Total), a.split(o.Received, word))
 	}
 	if o.Processed != nil {
 		for _, outcome := range []string{"applied", "duplicate", "superseded", "rejected", "dropped"} {
@@ -268,30 +269,30 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 			if outcome == "rejected" && o.Rejections != nil && n > 0 {
 				rest += "  " + a.split(o.Rejections, word)
 			}
-			f.line("  "+outcome, count(n), rest)
+			f.line("  "+outcome, english.Count(n), rest)
 		}
 		if n := o.Processed.By["_other"]; n > 0 {
-			f.line("  other", count(n), "")
+			f.line("  other", english.Count(n), "")
 		}
 	}
 	if o.Buffered != nil {
-		f.line("  buffered", fmt.Sprint(*o.Buffered), "")
+		f.line("  buffered", english.Count(*o.Buffered), "")
 	}
 	if o.StuckChanges != nil && *o.StuckChanges > 0 && o.MissingParents != nil {
-		f.line("  stuck", fmt.Sprint(*o.StuckChanges), fmt.Sprintf("waiting for %d parents", *o.MissingParents))
+		f.line("  stuck", english.Count(*o.StuckChanges), "waiting for "+english.Plural(*o.MissingParents, "parent", "parents"))
 	}
 	if o.HintsDropped != nil && *o.HintsDropped > 0 {
-		f.line("Hints dropped", count(*o.HintsDropped), "")
+		f.line("Hints dropped", english.Count(*o.HintsDropped), "")
 	}
 	if o.StrangersSeen != nil && *o.StrangersSeen > 0 {
-		f.line("Strangers seen", count(*o.StrangersSeen), "announced on the local network, and ignored")
+		f.line("Strangers seen", english.Count(*o.StrangersSeen), "announced on the local network, and ignored")
 	}
 	for _, c := range []struct {
 		label string
 		n     *metrics.Counts
 	}{{"Joins asked", o.Joins}, {"Devices out", o.Departures}, {"Streams refused", o.StreamsRefused}} {
 		if c.n != nil && c.n.Total > 0 {
-			f.line(c.label, count(c.n.Total), a.split(c.n, word))
+			f.line(c.label, english.Count(c.n.Total), a.split(c.n, word))
 		}
 	}
 	if len(o.Sessions) > 0 {
@@ -306,9 +307,9 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 			took += x.Duration.Sum.Duration().Seconds()
 			n += float64(x.Duration.Count)
 		}
-		parts := []string{count(done) + " completed", count(failed) + " failed", count(aborted) + " aborted", fmt.Sprintf("%d active", active)}
+		parts := []string{english.Count(done) + " completed", english.Count(failed) + " failed", english.Count(aborted) + " aborted", english.Count(active) + " active"}
 		if o.Pages != nil {
-			parts = append(parts, plural(*o.Pages, "page", "pages"))
+			parts = append(parts, english.Plural(*o.Pages, "page", "pages"))
 		}
 		if n > 0 {
 			parts = append(parts, span(time.Duration(took/n*float64(time.Second)))+" on average")
@@ -316,7 +317,7 @@ func (a *app) operationsSection(s metrics.Snapshot) string {
 		f.text("Sessions", strings.Join(parts, a.sep()))
 	}
 	if o.Retries != nil && o.RetryQueue != nil {
-		f.text("Retries", fmt.Sprintf("%s tried, %s succeeded, %d waiting", count(o.Retries.Total), count(o.Retries.By["success"]), *o.RetryQueue))
+		f.text("Retries", fmt.Sprintf("%s tried, %s succeeded, %s waiting", english.Count(o.Retries.Total), english.Count(o.Retries.By["success"]), english.Count(*o.RetryQueue)))
 	}
 	if f.b.Len() == len("Operations (this run)\n") {
 		return ""
@@ -329,10 +330,10 @@ func (a *app) volumeSection(s metrics.Snapshot) string {
 	var f figures
 	f.title("Data volume (this run)")
 	if v.Records != nil {
-		f.line("Records", count(v.Records.Total), a.split(v.Records, word))
+		f.line("Records", english.Count(v.Records.Total), a.split(v.Records, word))
 	}
 	if v.AppliedFrom != nil {
-		f.line("From", count(v.AppliedFrom.Total), a.split(v.AppliedFrom, func(id string) string { return a.deviceName(s, id) }))
+		f.line("From", english.Count(v.AppliedFrom.Total), a.split(v.AppliedFrom, func(id string) string { return a.deviceName(s, id) }))
 	}
 	if v.SentBytes != nil && v.ReceivedBytes != nil {
 		line := fmt.Sprintf("sent %s%sreceived %s", size(*v.SentBytes), a.sep(), size(*v.ReceivedBytes))
@@ -357,7 +358,7 @@ func (a *app) performanceSection(s metrics.Snapshot) string {
 		if d == nil {
 			return
 		}
-		cells := []string{label, count(d.Count)}
+		cells := []string{label, english.Count(d.Count)}
 		for _, v := range []metrics.Seconds{d.Avg, d.P50, d.P95, d.P99, d.Max} {
 			if d.Count == 0 {
 				cells = append(cells, "-")
@@ -396,7 +397,7 @@ func (a *app) performanceSection(s metrics.Snapshot) string {
 		}
 		name := a.deviceName(s, d.ID)
 		if d.Online {
-			lag = append(lag, fmt.Sprintf("%s %s", name, plural(d.LagIn, "change", "changes")))
+			lag = append(lag, fmt.Sprintf("%s %s", name, english.Plural(d.LagIn, "change", "changes")))
 			clock = append(clock, name+" "+signed(d.ClockOffset.Duration()))
 			continue
 		}
@@ -428,9 +429,9 @@ func (a *app) errorsSection(s metrics.Snapshot) string {
 		return ""
 	}
 	f.title("Errors (this run)")
-	f.line("Errors", count(e.Counts.Total), a.split(e.Counts, word))
+	f.line("Errors", english.Count(e.Counts.Total), a.split(e.Counts, word))
 	if e.Conflicts != nil {
-		f.line("Conflicts settled", count(e.Conflicts.Total), a.split(e.Conflicts, word))
+		f.line("Conflicts settled", english.Count(e.Conflicts.Total), a.split(e.Conflicts, word))
 	}
 	for _, r := range slices.Backward(e.Recent[max(0, len(e.Recent)-10):]) {
 		device := "-"
@@ -462,8 +463,8 @@ func (a *app) devicesSection(s metrics.Snapshot) string {
 			}
 			when = ago(s.Time, last)
 		}
-		t.row(name, link, count(d.Received.Total), count(d.Processed.By["applied"]), size(d.SentBytes), size(d.ReceivedBytes),
-			fmt.Sprint(d.ConsecutiveFailures), count(uint64(max(0, d.Files))), when)
+		t.row(name, link, english.Count(d.Received.Total), english.Count(d.Processed.By["applied"]), size(d.SentBytes), size(d.ReceivedBytes),
+			english.Count(d.ConsecutiveFailures), english.Count(max(0, d.Files)), when)
 	}
 	return "Devices\n" + t.lines(0, "")
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"peerdex/internal/english"
 	"peerdex/metrics"
 	"peerdex/node"
 )
@@ -75,12 +76,12 @@ func (a *app) progress(p node.Progress, unit string) []string {
 	if before, ok := strings.CutSuffix(unit, "ies"); ok {
 		one = before + "y"
 	}
-	parts := []string{plural(p.Done, one, unit)}
+	parts := []string{english.Plural(p.Done, one, unit)}
 	if p.Total > 0 {
-		parts[0] = count(p.Done) + " of " + plural(p.Total, one, unit)
+		parts[0] = english.Count(p.Done) + " of " + english.Plural(p.Total, one, unit)
 	}
 	if p.Rate >= 1 {
-		parts = append(parts, count(uint64(p.Rate))+"/s")
+		parts = append(parts, english.Count(uint64(p.Rate))+"/s")
 	}
 	if p.ETASeconds > 0 {
 		left := time.Duration(p.ETASeconds * float64(time.Second))

@@ -20,6 +20,7 @@ import (
 
 	"peerdex/api"
 	"peerdex/eventlog"
+	"peerdex/internal/english"
 	"peerdex/node"
 	"peerdex/protocol"
 )
@@ -445,7 +446,7 @@ func (a *app) startText(st node.Status, locations []node.LocationView, invite *n
 	fmt.Fprintf(&b, "%s\n", strings.Join([]string{
 		"peer " + escape(st.Version),
 		fmt.Sprintf("device %s (%s)", escape(self.Name), escape(self.Short)),
-		fmt.Sprintf("library %s, %s", escape(st.Library[:min(8, len(st.Library))]), plural(members(st.Devices), "device", "devices")),
+		fmt.Sprintf("library %s, %s", escape(st.Library[:min(8, len(st.Library))]), english.Plural(members(st.Devices), "device", "devices")),
 	}, a.sep()))
 	for _, l := range locations {
 		fmt.Fprintf(&b, "  watching   %s\n", a.watchingLine(l))

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -111,7 +112,7 @@ func (a *app) statusHead(st node.Status) string {
 func (a *app) attention(st node.Status, at node.Attention) string {
 	for _, d := range st.Devices {
 		if d.ID == at.Device && at.Device != "" {
-			return escape(d.Name) + " " + escape(at.Text)
+			return escape(d.Name) + ": " + escape(at.Text)
 		}
 	}
 	return escape(at.Text)
@@ -121,8 +122,8 @@ func (a *app) statusText(st node.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s   %s\n", a.statusHead(st), strings.Join([]string{
 		"library " + escape(st.Library[:min(8, len(st.Library))]),
-		plural(members(st.Devices), "device", "devices"),
-		plural(st.Files, "file", "files"),
+		english.Plural(members(st.Devices), "device", "devices"),
+		english.Plural(st.Files, "file", "files"),
 	}, a.sep()))
 	fmt.Fprintf(&b, "  Catalogue   %s\n", a.catalogueLine(st))
 	fmt.Fprintf(&b, "  Index       %s\n", a.indexLine(st))
@@ -194,7 +195,7 @@ func (a *app) catalogueLine(st node.Status) string {
 		case *d.WeLack == 0 && *d.ItLacks == 0:
 			inStep = append(inStep, escape(d.Name))
 		default:
-			parts = append(parts, fmt.Sprintf("%s: we lack %s, it lacks %s", escape(d.Name), count(*d.WeLack), count(*d.ItLacks)))
+			parts = append(parts, fmt.Sprintf("%s: we lack %s, it lacks %s", escape(d.Name), english.Count(*d.WeLack), english.Count(*d.ItLacks)))
 		}
 	}
 	if len(inStep) > 0 {
@@ -221,23 +222,23 @@ func (a *app) indexLine(st node.Status) string {
 			last = l.LastScan
 		}
 	}
-	line := plural(uint64(len(st.Locations)), "folder", "folders")
+	line := english.Plural(len(st.Locations), "folder", "folders")
 	for _, w := range []string{"watching", "polling", "scanning", "waiting", "gone"} {
 		switch n := words[w]; {
 		case n == len(st.Locations):
 			line += ", " + w
 		case n > 0:
-			line += fmt.Sprintf(", %d %s", n, w)
+			line += ", " + english.Count(n) + " " + w
 		}
 	}
 	if !last.IsZero() {
 		line += ", last full scan " + ago(st.Now, last)
 	}
 	if unhashed > 0 {
-		line += ", hashing " + count(unhashed) + " left"
+		line += ", hashing " + english.Count(unhashed) + " left"
 	}
 	if unreadable > 0 {
-		line += ", " + plural(unreadable, "path", "paths") + " unreadable"
+		line += ", " + english.Plural(unreadable, "path", "paths") + " unreadable"
 	}
 	return line
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -114,9 +115,9 @@ func (a *app) syncText(st node.SyncStatus) string {
 		}
 	}
 	line("queues", "%s", strings.Join([]string{
-		"apply " + count(st.Queues.Apply),
-		"retry " + count(st.Queues.Retry),
-		"waiting for parents " + count(st.Queues.WaitingParents),
+		"apply " + english.Count(st.Queues.Apply),
+		"retry " + english.Count(st.Queues.Retry),
+		"waiting for parents " + english.Count(st.Queues.WaitingParents),
 	}, a.sep()))
 	if len(st.Devices) == 0 {
 		line("lag", "no other device")
@@ -296,7 +297,7 @@ func noneReached(v node.NowView) error {
 			paused++
 		}
 	}
-	p := &node.Problem{Code: node.CodeUnreachable, Message: "no other device was reached", Cause: "none of " + plural(uint64(len(v.Devices)), "device", "devices") + " answered",
+	p := &node.Problem{Code: node.CodeUnreachable, Message: "no other device was reached", Cause: "none of " + english.Plural(len(v.Devices), "device", "devices") + " answered",
 		Try: "check that `peer status` works on the other device, and that both are on one network"}
 	if len(v.Devices) == 1 {
 		p.Message, p.Cause = v.Devices[0].Name+" was not reached", "it did not answer"

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -47,8 +48,8 @@ func (a *app) planText(v node.PlanView) string {
 		fmt.Fprintf(&b, "paused     %s\n", escape(v.Paused))
 	}
 	fmt.Fprintf(&b, "chosen by  %s\n", strings.Join([]string{
-		"push up to " + count(v.Thresholds.Push), "bulk above " + count(v.Thresholds.Bulk),
-		"snapshot above " + count(v.Thresholds.Snapshot) + " where fewer are held",
+		"push up to " + english.Count(v.Thresholds.Push), "bulk above " + english.Count(v.Thresholds.Bulk),
+		"snapshot above " + english.Count(v.Thresholds.Snapshot) + " where fewer are held",
 	}, a.sep()))
 	if len(v.Feeds) == 0 {
 		b.WriteString("nothing is lacking, as far as any device has told\n")
@@ -90,8 +91,8 @@ func (a *app) candidateCells(c node.CandidateView) []string {
 	case !c.Online:
 		can = "away"
 	}
-	cells := []string{escape(c.Name), can, fmt.Sprintf("score %.1f", c.Score), fmt.Sprintf("complete %.0f%%", 100*c.Complete),
-		span(c.Latency.Duration()), fmt.Sprintf("%d active", c.ActiveSyncs)}
+	cells := []string{escape(c.Name), can, "score " + english.Tenths(c.Score), fmt.Sprintf("complete %.0f%%", 100*c.Complete),
+		span(c.Latency.Duration()), english.Count(c.ActiveSyncs) + " active"}
 	if c.Failed {
 		cells = append(cells, "failed lately")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -188,13 +189,13 @@ func tagsChanged(req node.TagRequest, v node.EditView) string {
 	if req.Remove {
 		did, had = "no longer tagged", "had it not"
 	}
-	line := fmt.Sprintf("%s %s %s", plural(v.Changed, one, many), did, tagsOf(v))
+	line := fmt.Sprintf("%s %s %s", english.Plural(v.Changed, one, many), did, tagsOf(v))
 	if same := v.Targets - v.Changed; same > 0 {
-		line += fmt.Sprintf(" (%s %s)", count(same), had)
+		line += fmt.Sprintf(" (%s %s)", english.Count(same), had)
 	}
 	line += "."
 	if v.Still > 0 {
-		line += fmt.Sprintf(" %s still: it is on the content, and goes with --content.", plural(v.Still, "shows it", "show it"))
+		line += fmt.Sprintf(" %s still: it is on the content, and goes with --content.", english.Plural(v.Still, "shows it", "show it"))
 	}
 	return line
 }
@@ -282,7 +283,7 @@ func (a *app) tagsText(tags []node.TagView) string {
 	for _, tag := range tags {
 		kind, files := "", ""
 		if tag.Entries != nil {
-			files = count(*tag.Entries)
+			files = english.Count(*tag.Entries)
 		}
 		if tag.BuiltIn {
 			kind = "built in"

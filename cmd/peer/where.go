@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerdex/api"
+	"peerdex/internal/english"
 	"peerdex/node"
 )
 
@@ -156,7 +157,7 @@ func (a *app) shortHash(hash string) string {
 }
 
 func copiesText(copies, devices int) string {
-	return plural(uint64(copies), "copy", "copies") + " on " + plural(uint64(devices), "device", "devices")
+	return english.Plural(copies, "copy", "copies") + " on " + english.Plural(devices, "device", "devices")
 }
 
 func (a *app) info(v node.Info) error {
@@ -167,7 +168,7 @@ func (a *app) info(v node.Info) error {
 	t.row("location", escape(v.LocationName))
 	t.row("kind", e.Kind)
 	if e.Kind == "file" {
-		t.row("size", fmt.Sprintf("%s, %s", size(e.Size), plural(e.Size, "byte", "bytes")))
+		t.row("size", fmt.Sprintf("%s, %s", size(e.Size), english.Plural(e.Size, "byte", "bytes")))
 	}
 	t.row("mode", modeText(e))
 	if !e.Modified.IsZero() {
@@ -177,7 +178,7 @@ func (a *app) info(v node.Info) error {
 		content := "not known: " + v.Why
 		if e.Hash != "" {
 			content = hashPrefix + e.Hash
-			t.row("copies", fmt.Sprintf("%d on %s", v.Copies, plural(uint64(v.On), "device", "devices")))
+			t.row("copies", english.Count(v.Copies)+" on "+english.Plural(v.On, "device", "devices"))
 		}
 		t.row("content", content)
 	}
