@@ -31,7 +31,7 @@ type Asked struct {
 	Seq        uint64    `json:"head_seq,omitempty"` // where that device was settled when it began to look
 	AsOf       time.Time `json:"as_of,omitzero"`     // when the answer was known to be true: now of the owner's own, else when that head was signed
 	More       bool      `json:"more,omitempty"`     // it has more to say than it was asked for
-	Cut        bool      `json:"cut,omitempty"`      // More, of a search, though no limit of the query's own was reached
+	Cut        bool      `json:"cut,omitempty"`      // More, though nobody asked for so few
 	Problem    string    `json:"problem,omitempty"`  // why nobody answered
 }
 
@@ -359,7 +359,7 @@ func askedOf(answers []answer) []Asked {
 	return out
 }
 
-// partly reports whether some question was not answered.
+// partly reports whether some question was not answered, or not in full.
 func partly(asked []Asked) bool {
-	return slices.ContainsFunc(asked, func(a Asked) bool { return a.Problem != "" })
+	return slices.ContainsFunc(asked, func(a Asked) bool { return a.Problem != "" || a.Cut })
 }

@@ -3,10 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,14 +204,17 @@ func TestAskAnother(t *testing.T) {
 }
 
 // A search of everything in a lazy location of more entries than can be asked for at once is not whole, and says so;
-// one that names how much it wants is.
+// one that names how much it wants is. What is known of a file from all those of its size is not whole either.
 func TestAskForTooMuch(t *testing.T) {
 	a, b, _, folder, loc := pair(t)
 	b.setFetch(a, loc, FetchLazy)
-	for i := range MostAsked {
-		touch(t, folder, strconv.Itoa(i))
+	if _, err := a.SetHashing(t.Context(), loc.String(), string(catalog.HashNone)); err != nil {
+		t.Fatal(err)
 	}
-	await(t, "word of all files", b.toldOf(a, loc, MostAsked+1))
+	for i := range MostAsked + 1 {
+		touch(t, folder, fmt.Sprintf("%05d", i))
+	}
+	await(t, "word of all files", b.toldOf(a, loc, MostAsked+2))
 	for limit, cut := range map[int]bool{0: true, 1: false, MostAsked: false, MostAsked + 1: true} {
 		_, res, err := b.foundBy(FindQuery{Limit: limit})
 		want := uint64(MostAsked)
@@ -224,6 +227,20 @@ func TestAskForTooMuch(t *testing.T) {
 	}
 	if _, res, err := b.foundBy(FindQuery{Text: "one"}); err != nil || res.Files != 1 || res.Partial || res.More {
 		t.Errorf("one: %+v, %v", res, err)
+	}
+	for name, cut := range map[string]bool{"one": false, "00000": true} {
+		q := WhereQuery{Device: idText(a.self), Path: filepath.Join(folder, name)}
+		w, err := b.Where(t.Context(), q)
+		if err != nil || len(w.Places) != 1 || w.Partial != cut || w.Unique == cut || len(w.Asked) != 1 || w.Asked[0].Cut != cut {
+			t.Errorf("where is %s: %+v, %v", name, w, err)
+		}
+		i, err := b.Info(t.Context(), q)
+		if err != nil || i.Partial != cut || i.Why != w.Why {
+			t.Errorf("info of %s: %+v, %v", name, i, err)
+		}
+		if want := "its device has not read it; at least 10,000 files have its size"; cut && w.Why != want {
+			t.Errorf("%q, want %q", w.Why, want)
+		}
 	}
 }
 

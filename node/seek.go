@@ -36,9 +36,10 @@ func (s *seeking) reports() []Asked {
 	return askedOf(out)
 }
 
-// search puts a query to every lazy location.
+// search puts a query to every lazy location. What one has beyond limit is cut off, and is reported.
 func (s *seeking) search(ctx context.Context, q query.Query, limit int) (out []catalog.Item, err error) {
 	for _, a := range s.askSearch(ctx, s.lazy, q, limit) {
+		a.Cut = a.More
 		s.answers[a.loc.Feed()] = a
 		out = append(out, a.items...)
 	}
@@ -94,16 +95,13 @@ func (s *seeking) unanswered() error {
 	return nil
 }
 
-// mostCopies is how many copies of a content one location is asked for.
-const mostCopies = 1000
-
 // copiesOf returns every place of a content, those that are kept here first.
 func (s *seeking) copiesOf(ctx context.Context, h record.Hash) ([]catalog.Item, error) {
 	items, err := s.catalog.Copies(ctx, h)
 	if err != nil || len(s.lazy) == 0 {
 		return items, err
 	}
-	found, err := s.search(ctx, termed("hash", h.String()), mostCopies)
+	found, err := s.search(ctx, termed("hash", h.String()), MostAsked)
 	for _, it := range found {
 		if it.File.Hash == h {
 			items = append(items, it)
@@ -118,7 +116,7 @@ func (s *seeking) sized(ctx context.Context, it catalog.Item) (int, error) {
 	if err != nil || len(s.lazy) == 0 {
 		return same, err
 	}
-	found, err := s.search(ctx, query.BySize(it.File.Size), mostCopies)
+	found, err := s.search(ctx, query.BySize(it.File.Size), MostAsked)
 	for _, f := range found {
 		if f.File.Kind == record.Regular && f.File.Size == it.File.Size {
 			same++
@@ -133,7 +131,7 @@ func (s *seeking) contents(ctx context.Context, digits string, most int) ([]reco
 	if err != nil || len(s.lazy) == 0 {
 		return found, err
 	}
-	items, err := s.search(ctx, termed("hash", digits), mostCopies)
+	items, err := s.search(ctx, termed("hash", digits), most)
 	for _, it := range items {
 		if h := it.File.Hash; !h.IsZero() && len(found) < most && !slices.Contains(found, h) && bytes.HasPrefix([]byte(h.String()), []byte(digits)) {
 			found = append(found, h)

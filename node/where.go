@@ -32,7 +32,7 @@ type Whereabouts struct {
 	Places  []Entry   `json:"places"`            // by device and path
 	On      int       `json:"on_devices"`        // how many devices those are on
 	Asked   []Asked   `json:"asked,omitempty"`   // locations that are not kept here, and who answered for them
-	Partial bool      `json:"partial,omitempty"` // nobody answered for some of those, where there may be more
+	Partial bool      `json:"partial,omitempty"` // nobody answered for some of those, or not in full
 }
 
 // Info is all that is known of one entry.
@@ -172,7 +172,11 @@ func (s *seeking) copies(ctx context.Context, it catalog.Item) (items []catalog.
 	case same <= 1:
 		return alone, "no other file has its size, so that there is no copy of it", true, err
 	}
-	return alone, "its device has not read it; " + english.Plural(same, "file has", "files have") + " its size", false, err
+	least := ""
+	if partly(s.reports()) {
+		least = "at least "
+	}
+	return alone, "its device has not read it; " + least + english.Plural(same, "file has", "files have") + " its size", false, err
 }
 
 // marked makes views of items, with their tags and notes.

@@ -20,7 +20,8 @@ func (a *app) whereCmd() *cobra.Command {
 		Short: "List every place of a file's content, on devices that are away too",
 		Long: "List every place of a file's content, on devices that are away too, by a path of one of them, the\n" +
 			"hash of the content or its beginning, or the id of an entry. Where the content was not read, the\n" +
-			"answer says why.",
+			"answer says why. Of a folder that is not kept here at most 10,000 copies are asked for; if there are\n" +
+			"more, the command ends with 6.",
 		Example: "peer where ~/Pictures/beach.jpg\n" +
 			"peer where nas:/srv/photos/beach.jpg\n" +
 			"peer where blake3:9f2c41d8 --json",
