@@ -120,7 +120,7 @@ func (l *Log) emit(full map[tallyKey]*tally) {
 		for name := range t.PerModel {
 			models = append(models, name)
 		}
-		l.enqueue(l.event(batched[key.kind](t.Batch), []Option{
+		l.happens(l.event(batched[key.kind](t.Batch), []Option{
 			Session(key.session), Peer(key.peer), sortedModels(models), Records(int(t.records)), Took(t.took),
 		}))
 	}

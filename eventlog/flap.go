@@ -70,7 +70,7 @@ func (l *Log) flapping(d Detail, e Event) bool {
 	}
 	connected.Flaps = int64(n)
 	l.describe(&e, connected)
-	l.enqueue(e)
+	l.happens(e)
 	return true
 }
 

@@ -53,6 +53,8 @@ type Log struct {
 	queue chan Event
 	poke  chan struct{} // capacity 1: look again at everything below
 
+	order sync.Mutex // held from the look at the clock until the event is in the queue; taken before mu
+
 	mu       sync.Mutex // guards all below
 	drops    map[string]*loss
 	marks    map[uint64]mark // events of AddTx, by seq, whose commit was not seen yet
@@ -111,11 +113,10 @@ func (l *Log) Add(d Detail, options ...Option) {
 	}
 	e := l.event(d, options)
 	l.settle(d, e)
-	e.Timestamp = l.cfg.Now().UTC().Round(0) // after what that wrote
 	if l.flapping(d, e) || l.repeated(d, e) {
 		return
 	}
-	l.enqueue(e)
+	l.happens(e)
 }
 
 // AddTx logs d in the caller's transaction: if that does not commit, it did not happen. It is never
@@ -190,6 +191,14 @@ func (l *Log) describe(e *Event, d Detail) {
 		details = fmt.Appendf(nil, `{"truncated_bytes":%d}`, len(details))
 	}
 	e.Details, e.Summary = bytes.ToValidUTF8(details, []byte("\uFFFD")), summarize(d.Summary())
+}
+
+// happens puts an event of this moment into the queue, behind all that happened before it.
+func (l *Log) happens(e Event) {
+	l.order.Lock()
+	defer l.order.Unlock()
+	e.Timestamp = l.cfg.Now().UTC().Round(0)
+	l.enqueue(e)
 }
 
 func (l *Log) enqueue(e Event) {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -817,5 +818,41 @@ func BenchmarkQuery(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What many do at once is in the log in the order of its times.
+func TestInOrderOfTime(t *testing.T) {
+	disk := newMemory()
+	var ticks atomic.Int64
+	f := open(t, disk, func(c *Config) {
+		c.Now = func() time.Time { return start.Add(time.Duration(ticks.Add(1)) * time.Microsecond) }
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- f.Run(ctx) }()
+	const many, each = 8, 200
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			for range each {
+				f.Add(NodeStarted{Clean: true})
+				f.AddBatch(Tally{Type: LookedUp{}.Type(), Reason: "search", Outcomes: map[string]int{"answered": tallyRecords}})
+			}
+		})
+	}
+	all.Wait()
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	events := open(t, disk, nil).query(t, Query{Limit: MaxLimit})
+	if len(events) != 2*many*each {
+		t.Fatalf("%d events", len(events))
+	}
+	for i, e := range events[1:] {
+		if before := events[i]; e.Timestamp.Before(before.Timestamp) || e.HLC <= before.HLC || e.Seq != before.Seq+1 {
+			t.Fatalf("%d at %v (%v) comes behind %d at %v (%v)", e.Seq, e.Timestamp, e.HLC, before.Seq, before.Timestamp, before.HLC)
+		}
 	}
 }

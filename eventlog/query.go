@@ -21,7 +21,8 @@ const (
 // Query selects events. Each field that is set narrows it; values within a list are alternatives.
 type Query struct {
 	// Since and Until bound the hybrid time, to the millisecond: from Since on, before Until. Hybrid time
-	// orders the log; it differs from the timestamp only after the wall clock was set.
+	// orders the log. It is that of the commit: up to about 100 ms after the timestamp, more if the wall clock was set
+	// or the event sums up earlier ones.
 	Since, Until time.Time
 
 	Types       []Type // sync_error also stands for every type of the category error
