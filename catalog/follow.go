@@ -31,7 +31,7 @@ func (l *location) rewatch() (cause string) {
 }
 
 func (l *location) cause(err error) string {
-	l.log.Warn("cannot watch every directory", "location", l.id, "error", reason(err))
+	l.log.Warn("cannot watch every directory", "location", l.name, "error", reason(err))
 	return cmp.Or(watchCause(err), "unsupported")
 }
 

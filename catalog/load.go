@@ -157,6 +157,6 @@ func (l *location) setUnavailable(why string) {
 	l.cfg.Metrics.WatchActive(l.id.String(), false)
 	if before != Unavailable {
 		l.cfg.Events.ScanFailed(l.id, why)
-		l.log.Warn("location is unavailable", "location", l.id, "reason", why)
+		l.log.Warn("location is unavailable", "location", l.name, "reason", why)
 	}
 }

@@ -20,6 +20,7 @@ type Tally struct {
 	Peer     string
 	Session  ID
 	Reason   string
+	Name     string         // what people call the reason, if that is an id
 	Models   map[string]int // records by model; their sum goes into record_count
 	Outcomes map[string]int // what became of records or files
 	Cursor   uint64
@@ -78,7 +79,7 @@ func (l *Log) AddBatch(t Tally) {
 	l.mu.Lock()
 	open := l.tallies[key]
 	if open == nil {
-		open = &tally{opened: time.Now(), Batch: Batch{Reason: t.Reason, PerModel: map[string]int64{}, Outcomes: map[string]int64{}}}
+		open = &tally{opened: time.Now(), Batch: Batch{Reason: t.Reason, Name: t.Name, PerModel: map[string]int64{}, Outcomes: map[string]int64{}}}
 		l.tallies[key] = open
 		l.wake() // there is a window to be closed
 	}

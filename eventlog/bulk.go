@@ -9,7 +9,7 @@ import (
 // BulkIndexAnnounced: a scan of a folder of this device added more than is fetched without a word, and the
 // devices that are connected were told.
 type BulkIndexAnnounced struct {
-	Location   string `json:"location"`
+	Folder
 	EntryCount int64  `json:"entry_count"`
 	Bytes      int64  `json:"bytes"` // of the entries, before compression
 	HeadSeq    uint64 `json:"head_seq"`
@@ -18,7 +18,7 @@ type BulkIndexAnnounced struct {
 
 // BulkIndexDecided: a device announced a large scan, and this one decided what to do about the entries.
 type BulkIndexDecided struct {
-	Location   string `json:"location"` // feed
+	Folder            // its location is the feed
 	EntryCount int64  `json:"entry_count"`
 	Bytes      int64  `json:"bytes"`
 	HeadSeq    uint64 `json:"head_seq"`
@@ -51,11 +51,11 @@ func (LookedUp) Type() Type             { return "looked_up" }
 func (LookupAnswered) Type() Type       { return "lookup_answered" }
 
 func (d BulkIndexAnnounced) Summary() string {
-	return fmt.Sprintf("%s in %s, %s, told %s", english.Plural(d.EntryCount, "entry", "entries"), d.Location, size(d.Bytes), english.Plural(d.Told, "device", "devices"))
+	return fmt.Sprintf("%s in %s, %s, told %s", english.Plural(d.EntryCount, "entry", "entries"), d.called(), size(d.Bytes), english.Plural(d.Told, "device", "devices"))
 }
 
 func (d BulkIndexDecided) Summary() string {
-	return fmt.Sprintf("%s: %s in %s, %s, %s of them lacking: %s", d.Decision, english.Plural(d.EntryCount, "entry", "entries"), d.Location, size(d.Bytes), english.Count(d.Lacks), d.Why)
+	return fmt.Sprintf("%s: %s in %s, %s, %s of them lacking: %s", d.Decision, english.Plural(d.EntryCount, "entry", "entries"), d.called(), size(d.Bytes), english.Count(d.Lacks), d.Why)
 }
 
 func (d LocationFetchChanged) Summary() string {

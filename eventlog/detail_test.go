@@ -316,9 +316,9 @@ func TestSentences(t *testing.T) {
 		"by A through secret, 1 use, valid for 10m0s": DeviceInvited{By: "A", Method: "secret", Uses: 1, ValidMS: 599_998},
 		"nothing new in /a":                           SnapshotImportCompleted{File: "/a"},
 		"2 feeds from /a":                             SnapshotImportCompleted{File: "/a", Feeds: 2},
-		"A/1 was at 10,000, but 12,000 is known elsewhere: jump to 20,000":          FeedRolledBack{Feed: "A/1", FromSeq: 10_000, SeenSeq: 12_000, ToSeq: 20_000, Method: "jump"},
-		"1 entry in 1, 80 B, told 1 device":                                         BulkIndexAnnounced{Location: "1", EntryCount: 1, Bytes: 80, Told: 1},
-		"wait: 1,000,000 entries in 1, 80 B, 12,000 of them lacking: metered_large": BulkIndexDecided{Location: "1", EntryCount: 1_000_000, Bytes: 80, Lacks: 12_000, Decision: "wait", Why: "metered_large"},
+		"A/1 was at 10,000, but 12,000 is known elsewhere: jump to 20,000":               FeedRolledBack{Feed: "A/1", FromSeq: 10_000, SeenSeq: 12_000, ToSeq: 20_000, Method: "jump"},
+		"1 entry in 1, 80 B, told 1 device":                                              BulkIndexAnnounced{Folder: Folder{Location: "1"}, EntryCount: 1, Bytes: 80, Told: 1},
+		"wait: 1,000,000 entries in photos, 80 B, 12,000 of them lacking: metered_large": BulkIndexDecided{Folder: Folder{Location: "1", Name: "photos"}, EntryCount: 1_000_000, Bytes: 80, Lacks: 12_000, Decision: "wait", Why: "metered_large"},
 	} {
 		if got := d.Summary(); got != want {
 			t.Errorf("%q, want %q", got, want)

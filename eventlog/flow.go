@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 // Batch is the details of an event that stands for all of one kind in a window of time, see Tally.
 type Batch struct {
 	Reason   string           `json:"reason"`
-	PerModel map[string]int64 `json:"per_model"` // adds up to the event's record_count
+	Name     string           `json:"name,omitempty"` // what people call the reason, if that is an id
+	PerModel map[string]int64 `json:"per_model"`      // adds up to the event's record_count
 	Outcomes map[string]int64 `json:"outcomes"`
 	Batches  int64            `json:"batches"` // pushes, pages or requests
 	Bytes    int64            `json:"bytes"`
@@ -146,7 +148,7 @@ func (d Batch) Summary() string {
 	if d.Bytes > 0 {
 		parts = append(parts, size(d.Bytes))
 	}
-	return strings.TrimSuffix(d.Reason+": "+strings.Join(parts, ", "), ": ")
+	return strings.TrimSuffix(cmp.Or(d.Name, d.Reason)+": "+strings.Join(parts, ", "), ": ")
 }
 
 // list writes counts such as "25,000 entry, 40 device".

@@ -1,11 +1,21 @@
 package eventlog
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"peerdex/internal/english"
 )
+
+// Folder says which location an event is about.
+type Folder struct {
+	Location string `json:"location"`       // id
+	Name     string `json:"name,omitempty"` // what it was called then
+}
+
+// called is what people know it by.
+func (f Folder) called() string { return cmp.Or(f.Name, f.Location) }
 
 // LocationAdded: a folder of this device is indexed from now on.
 type LocationAdded struct {
@@ -31,45 +41,45 @@ type LocationChanged struct {
 // FilesHashed: files were read and the hashes of their contents written, within the last 30 s or before the
 // node stopped.
 type FilesHashed struct {
-	Location string `json:"location"`
-	Files    int64  `json:"files"`
-	Bytes    int64  `json:"bytes"`
+	Folder
+	Files int64 `json:"files"`
+	Bytes int64 `json:"bytes"`
 }
 
 // ScanStarted: a pass over a location began.
 type ScanStarted struct {
-	Location string `json:"location"`
+	Folder
 }
 
 // ScanCompleted: a whole pass over a location ended.
 type ScanCompleted struct {
-	Location  string `json:"location"`
-	Added     int64  `json:"added"`
-	Changed   int64  `json:"changed"`
-	Removed   int64  `json:"removed"`
-	Moved     int64  `json:"moved"`
-	Unchanged int64  `json:"unchanged"`
-	Ignored   int64  `json:"ignored"`
-	Errors    int64  `json:"errors"`
+	Folder
+	Added     int64 `json:"added"`
+	Changed   int64 `json:"changed"`
+	Removed   int64 `json:"removed"`
+	Moved     int64 `json:"moved"`
+	Unchanged int64 `json:"unchanged"`
+	Ignored   int64 `json:"ignored"`
+	Errors    int64 `json:"errors"`
 }
 
 // ScanFailed: a pass ended early.
 type ScanFailed struct {
-	Location string `json:"location"`
-	Cause    string `json:"cause"`
-	Message  string `json:"message"`
+	Folder
+	Cause   string `json:"cause"`
+	Message string `json:"message"`
 }
 
 // WatchDegraded: a location is only scanned from time to time.
 type WatchDegraded struct {
-	Location string `json:"location"`
-	Cause    string `json:"cause"` // limit, overflow, network_fs or error
-	Message  string `json:"message"`
+	Folder
+	Cause   string `json:"cause"` // limit, overflow, network_fs or error
+	Message string `json:"message"`
 }
 
 // WatchRecovered: a location is watched again.
 type WatchRecovered struct {
-	Location string `json:"location"`
+	Folder
 }
 
 // DeviceInvited: a one-time secret was made.
@@ -170,20 +180,20 @@ func (d LocationRemoved) Summary() string {
 func (d LocationChanged) Summary() string { return fmt.Sprintf("%s: hash %s", d.Name, d.Hash) }
 
 func (d FilesHashed) Summary() string {
-	return fmt.Sprintf("%s: %s, %s read", d.Location, english.Plural(d.Files, "file", "files"), size(d.Bytes))
+	return fmt.Sprintf("%s: %s, %s read", d.called(), english.Plural(d.Files, "file", "files"), size(d.Bytes))
 }
 
-func (d ScanStarted) Summary() string { return d.Location }
+func (d ScanStarted) Summary() string { return d.called() }
 
 func (d ScanCompleted) Summary() string {
-	return fmt.Sprintf("%s: %s added, %s changed, %s removed, %s moved, %s unchanged, %s ignored, %s", d.Location,
+	return fmt.Sprintf("%s: %s added, %s changed, %s removed, %s moved, %s unchanged, %s ignored, %s", d.called(),
 		english.Count(d.Added), english.Count(d.Changed), english.Count(d.Removed), english.Count(d.Moved),
 		english.Count(d.Unchanged), english.Count(d.Ignored), english.Plural(d.Errors, "error", "errors"))
 }
 
-func (d ScanFailed) Summary() string     { return join(d.Location+": "+d.Cause, d.Message) }
-func (d WatchDegraded) Summary() string  { return join(d.Location+": "+d.Cause, d.Message) }
-func (d WatchRecovered) Summary() string { return d.Location + " is watched again" }
+func (d ScanFailed) Summary() string     { return join(d.called()+": "+d.Cause, d.Message) }
+func (d WatchDegraded) Summary() string  { return join(d.called()+": "+d.Cause, d.Message) }
+func (d WatchRecovered) Summary() string { return d.called() + " is watched again" }
 
 func (d DeviceInvited) Summary() string {
 	return fmt.Sprintf("by %s through %s, %s, valid for %v", d.By, d.Method, english.Plural(d.Uses, "use", "uses"), milliseconds(d.ValidMS).Round(time.Second))

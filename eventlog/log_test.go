@@ -121,7 +121,7 @@ func TestSeqHasNoGaps(t *testing.T) {
 			for range 4 {
 				wg.Go(func() {
 					for range 50 {
-						f.Add(ScanStarted{Location: "l"})
+						f.Add(ScanStarted{Folder: Folder{Location: "l"}})
 					}
 				})
 			}
@@ -268,10 +268,10 @@ func TestCrash(t *testing.T) {
 	disk := newMemory()
 	bubble(t, disk, nil, func(t *testing.T, f fixture) {
 		for i := range 50 {
-			f.Add(ScanStarted{Location: fmt.Sprint(i)})
+			f.Add(ScanStarted{Folder: Folder{Location: fmt.Sprint(i)}})
 			time.Sleep(37 * time.Millisecond)
 			if i%7 == 0 {
-				f.Add(WatchDegraded{Location: fmt.Sprint(i)})
+				f.Add(WatchDegraded{Folder: Folder{Location: fmt.Sprint(i)}})
 				synctest.Wait()
 				if got := open(t, disk.cut(1000), nil).query(t, Query{Types: []Type{"watch_degraded"}}); len(got) != i/7+1 {
 					t.Fatalf("%d warnings survive a power cut, want %d", len(got), i/7+1)
@@ -569,7 +569,7 @@ func TestSizeCap(t *testing.T) {
 	bubble(t, disk, func(c *Config) { c.MaxBytes = limit }, func(t *testing.T, f fixture) {
 		for i := range 300 {
 			f.Add(SyncError{Kind: "apply", Message: fmt.Sprint(i)}, Peer("nas"), Session(ID{1}))
-			f.Add(ScanStarted{Location: fmt.Sprint(i)})
+			f.Add(ScanStarted{Folder: Folder{Location: fmt.Sprint(i)}})
 			time.Sleep(time.Second)
 			if s, err := f.Stats(); err != nil || s.Bytes != stored(t, disk) || s.Bytes > limit+2000 {
 				t.Fatalf("%+v, %d on disk (%v)", s, stored(t, disk), err)

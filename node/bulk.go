@@ -58,7 +58,7 @@ func (n *Node) announceBulk(id record.LocationID, now time.Time) error {
 	}
 	n.mu.Unlock()
 	n.events.Add(eventlog.BulkIndexAnnounced{
-		Location: id.String(), EntryCount: int64(m.Entries), Bytes: int64(m.Bytes), HeadSeq: m.Head.Seq, Told: int64(told),
+		Folder: n.folder(id), EntryCount: int64(m.Entries), Bytes: int64(m.Bytes), HeadSeq: m.Head.Seq, Told: int64(told),
 	})
 	return nil
 }
@@ -92,7 +92,7 @@ func (n *Node) hearBulk(s *session, m *protocol.BulkIndexComplete) error {
 	n.mu.Unlock()
 	n.metrics.BulkDecided(decision)
 	n.events.Add(eventlog.BulkIndexDecided{
-		Location: id.String(), EntryCount: int64(m.Entries), Bytes: int64(m.Bytes), HeadSeq: m.Head.Seq,
+		Folder: eventlog.Folder{Location: id.String(), Name: n.locationName(id)}, EntryCount: int64(m.Entries), Bytes: int64(m.Bytes), HeadSeq: m.Head.Seq,
 		Lacks: int64(lacks), Decision: decision, Why: why,
 	}, eventlog.Session(s.id), eventlog.Peer(idText(s.peer)))
 	n.wake()

@@ -65,7 +65,7 @@ func (n *Node) reloadRewritten(ctx context.Context) error {
 		n.mu.Unlock()
 		for _, id := range ids {
 			if err := n.indexer.Reload(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, catalog.ErrStopped) {
-				n.log.Warn("location not scanned after a rollback", "location", id, "err", err)
+				n.log.Warn("location not scanned after a rollback", "location", n.folder(id).Name, "err", err)
 			}
 		}
 	}

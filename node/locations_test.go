@@ -1,11 +1,16 @@
 package node
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"peerdex/catalog"
+	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/kv"
 	"peerdex/record"
@@ -135,4 +140,45 @@ func TestDeletionsAreFinished(t *testing.T) {
 		_, known := a.store.State(feed.ID{Device: a.self, Location: second})
 		return !known && being() == 0
 	})
+}
+
+// Events name the folder that they are about; the id is in their details.
+func TestEventsNameFolders(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "a\x1b[31m\nfolder")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, folder, "one")
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	loc := a.index(folder)
+	touch(t, folder, "two")
+	await(t, "the second file", func() bool { return len(a.names(a.self, loc)) == 2 })
+	a.events.Flush()
+	for kind, rest := range map[eventlog.Type]string{
+		eventlog.ScanStarted{}.Type():   "",
+		eventlog.ScanCompleted{}.Type(): ": 1 added, 0 changed, 0 removed, 0 moved, 0 unchanged, 0 ignored, 0 errors",
+	} {
+		await(t, string(kind), func() bool { return len(a.logged(kind)) == 1 })
+		e := a.logged(kind)[0]
+		var d eventlog.Folder
+		if err := json.Unmarshal(e.Details, &d); err != nil || d.Location != loc.String() || d.Name != filepath.Base(folder) {
+			t.Errorf("%s: %s, %v", kind, e.Details, err)
+		}
+		if want := "a\x1b[31m folder" + rest; e.Summary != want {
+			t.Errorf("%s: %q, want %q", kind, e.Summary, want)
+		}
+	}
+	files := eventlog.FilesChanged{}.Type()
+	scanNotes{a.Node}.FilesChanged(loc, catalog.Counts{Added: 12_000}, 0)
+	await(t, "the batch", func() bool { return len(a.logged(files)) > 0 })
+	var last eventlog.FilesChanged
+	for _, e := range a.logged(files) {
+		if err := json.Unmarshal(e.Details, &last); err != nil || last.Reason != loc.String() || !strings.HasPrefix(e.Summary, "a\x1b[31m folder: ") {
+			t.Errorf("%q of %s, %v", e.Summary, e.Details, err)
+		}
+	}
+	if gone := a.folder(record.LocationID{1}); gone.Name != gone.Location {
+		t.Errorf("a folder that is not known is called %q", gone.Name)
+	}
 }
