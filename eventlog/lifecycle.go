@@ -51,12 +51,14 @@ type BackfillSessionStarted struct {
 	Strategy   string      `json:"strategy"`
 }
 
-// BackfillSessionCompleted: the feed is settled.
+// BackfillSessionCompleted: the feed is settled. Of a snapshot Chunks and Bytes are those of the feed, also such as had
+// come in sessions before.
 type BackfillSessionCompleted struct {
 	Feed     string           `json:"feed"`
 	Records  int64            `json:"records"`
 	PerModel map[string]int64 `json:"per_model"`
 	Pages    int64            `json:"pages"`
+	Chunks   int64            `json:"chunks,omitempty"`
 	Bytes    int64            `json:"bytes"`
 }
 
@@ -66,6 +68,7 @@ type BackfillSessionFailed struct {
 	ReasonCode string `json:"reason_code"`
 	Message    string `json:"message"`
 	AtPage     int64  `json:"at_page"`
+	AtChunk    int64  `json:"at_chunk,omitempty"` // of a snapshot: how many chunks were put in
 	Resumable  bool   `json:"resumable"`
 }
 
@@ -148,14 +151,21 @@ func (d BackfillSessionStarted) Summary() string {
 
 func (d BackfillSessionCompleted) Summary() string {
 	s := d.Feed + ": " + english.Plural(d.Records, "record", "records")
-	if d.Pages == 0 { // a snapshot has none, and its bytes are those of all its feeds
-		return s
+	switch {
+	case d.Chunks > 0:
+		s += " in " + english.Plural(d.Chunks, "chunk", "chunks") + ", " + size(d.Bytes)
+	case d.Pages > 0:
+		s += " in " + english.Plural(d.Pages, "page", "pages") + ", " + size(d.Bytes)
 	}
-	return s + " in " + english.Plural(d.Pages, "page", "pages") + ", " + size(d.Bytes)
+	return s
 }
 
 func (d BackfillSessionFailed) Summary() string {
-	s := fmt.Sprintf("%s failed at page %s: %s", d.Feed, english.Count(d.AtPage), d.ReasonCode)
+	at := "page " + english.Count(d.AtPage)
+	if d.AtChunk > 0 {
+		at = "chunk " + english.Count(d.AtChunk)
+	}
+	s := fmt.Sprintf("%s failed at %s: %s", d.Feed, at, d.ReasonCode)
 	if d.Resumable {
 		s += ", will be resumed"
 	}

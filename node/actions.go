@@ -443,7 +443,7 @@ func (n *Node) dialNow(ctx context.Context, target *record.DeviceID, now time.Ti
 			p.link.kick()
 			n.dialSoon()
 			for k := range n.retries {
-				if k.donor == p.id {
+				if k.donor == p.id || k.donor == anyDonor {
 					delete(n.retries, k)
 				}
 			}
@@ -505,7 +505,7 @@ func (n *Node) awaited(heads []feed.Head, now time.Time) bool {
 			continue
 		}
 		for d := range n.peers {
-			if n.canServe(d, st) && n.retries[retryKey{d, h.Feed}].failures == 0 {
+			if n.canServe(d, st) && n.retryOf(d, h.Feed).failures == 0 {
 				return true
 			}
 		}

@@ -1,21 +1,26 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/kv/memory"
+	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 	"peerdex/store"
 )
 
@@ -48,11 +53,22 @@ func TestDiskLow(t *testing.T) {
 	await(t, "both in step", inStep(a, b))
 
 	const left = store.MinFree - 1
+	under, cancel := context.WithCancelCause(t.Context())
+	b.mu.Lock()
+	b.pulls[a.self] = &pulling{donor: a.self, cancel: cancel}
+	b.mu.Unlock()
 	free.Store(left)
 	d := details[eventlog.DiskLow](t, b.awaitEvent(eventlog.DiskLow{}))
 	if d.FreeBytes != left || d.NeedBytes != store.MinFree {
 		t.Errorf("%+v", d)
 	}
+	<-under.Done()
+	if err := context.Cause(under); !ownFault(err) || reasonCode(err) != "disk_full" {
+		t.Errorf("what was under way ended with %v", err)
+	}
+	b.mu.Lock()
+	delete(b.pulls, a.self)
+	b.mu.Unlock()
 	await(t, "sync pauses", func() bool { return b.stateNow() == StatePaused })
 	if s, err := b.SyncStatus(t.Context()); err != nil || s.Reason != "the disk is almost full" {
 		t.Errorf("paused because of %q, %v", s.Reason, err)
@@ -117,6 +133,7 @@ func TestStoreFails(t *testing.T) {
 	if d := details[eventlog.ApplyFailed](t, failed); d.Op != "apply" || d.Code != "internal" || !strings.Contains(d.Message, broken.Error()) || failed.PeerDeviceID != idText(a.self) {
 		t.Errorf("%+v", failed)
 	}
+	b.wantsNobody(t, a, locationFeed(a.self, loc))
 	full := fmt.Errorf("write: %w", store.ErrNoSpace)
 	fails.Store(&full)
 	if d := details[eventlog.StoreError](t, b.awaitEvent(eventlog.StoreError{})); d.Op != "apply" || d.Code != "disk_full" {
@@ -134,8 +151,50 @@ func TestStoreFails(t *testing.T) {
 	if got := b.names(a.self, loc); len(got) != 0 {
 		t.Errorf("%d entries of a transaction that failed", len(got))
 	}
+	b.wantsNobody(t, a, locationFeed(a.self, loc))
 	fails.Store(nil)
 	await(t, "the files", func() bool { return len(b.names(a.self, loc)) == files && inStep(a, b)() })
+}
+
+// wantsNobody fails if o is held to have failed at a feed, or another donor would be asked at once.
+func (r *running) wantsNobody(t *testing.T, o *running, id feed.ID) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.peers[o.self]; !p.failedPull.IsZero() || p.snapshots != (snapshot.Attempts{}) {
+		t.Errorf("%s is blamed: failed at %v, %+v", o.label, p.failedPull, p.snapshots)
+	}
+	for k := range r.retries {
+		if k.feed == id && k.donor != anyDonor {
+			t.Errorf("another donor than %s would be asked at once", o.label)
+		}
+	}
+}
+
+// What this device's disk or memory did is nothing of the donor's.
+func TestOwnFault(t *testing.T) {
+	full := &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	for _, c := range []struct {
+		err  error
+		own  bool
+		code string
+	}{
+		{nil, false, "other"},
+		{store.ErrNoSpace, true, "disk_full"},
+		{fmt.Errorf("load: %w", &store.SpaceError{Free: 1, Need: 2}), true, "disk_full"},
+		{fmt.Errorf("keep chunk: %w", full), true, "disk_full"},
+		{&protocol.Error{Code: protocol.CodeInternal, Remote: true}, false, "internal"},
+		{errors.New("input/output error"), true, "internal"},
+		{fmt.Errorf("parse: %w", snapshot.ErrNewer), false, "internal"},
+		{fmt.Errorf("finish: %w", store.ErrMismatch), false, "delta_mismatch"},
+		{&protocol.Error{Code: protocol.CodeLost}, false, "lost"},
+		{unopened(errors.New("connection refused")), false, "lost"},
+		{unopened(fmt.Errorf("dial: %w", context.DeadlineExceeded)), false, "timeout"},
+	} {
+		if got := ownFault(c.err); got != c.own || c.err != nil && reasonCode(c.err) != c.code {
+			t.Errorf("%v: own %v, %s", c.err, got, reasonCode(c.err))
+		}
+	}
 }
 
 // An fsync fails once. That is final: the node says so and ends, nothing that it covered leaves it, and no

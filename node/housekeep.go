@@ -188,6 +188,14 @@ func (n *Node) watchDisk(now time.Time) {
 	n.mu.Lock()
 	was := n.full
 	n.full = err != nil
+	switch {
+	case was == n.full:
+	case n.full:
+		n.endPaused(err)
+	default: // what failed for want of room need not wait
+		n.unloaded = failedLoad{}
+		maps.DeleteFunc(n.retries, func(k retryKey, _ retry) bool { return k.donor == anyDonor })
+	}
 	n.mu.Unlock()
 	if was == (err != nil) {
 		return

@@ -92,7 +92,9 @@ func (n *Node) reread() error {
 
 // forgetUnfollowed drops what was remembered of feeds that are not followed any more; n.mu is held.
 func (n *Node) forgetUnfollowed() {
-	maps.DeleteFunc(n.retries, func(k retryKey, _ retry) bool { return !n.follow[k.feed] || n.peers[k.donor] == nil })
+	maps.DeleteFunc(n.retries, func(k retryKey, _ retry) bool {
+		return !n.follow[k.feed] || k.donor != anyDonor && n.peers[k.donor] == nil
+	})
 	maps.DeleteFunc(n.compared, func(k compareKey, _ uint64) bool { return !n.follow[k.feed] || n.peers[k.device] == nil })
 	maps.DeleteFunc(n.forked, func(id feed.ID, _ feed.Head) bool { return !n.follow[id] })
 	n.metrics.RetryQueued(len(n.retries))

@@ -101,6 +101,7 @@ type Node struct {
 	handing  map[handKey]*handing         // what others pull from here
 	files    map[string]int               // what is being done with snapshots in files, in words, and how often
 	retries  map[retryKey]retry
+	unloaded failedLoad                 // a snapshot that this device could not take
 	lacks    map[feed.ID]lack           // feeds that are behind
 	orphans  map[feed.ID]bool           // feeds that nobody alive can complete: they may settle below their floor
 	forked   map[feed.ID]feed.Head      // heads that contradict another at the same seq
@@ -110,6 +111,7 @@ type Node struct {
 	label    string                     // what this device is called
 	paired   map[record.DeviceID]string // what devices were called when they paired with this one, until they say so themselves
 	full     bool                       // the disk is almost full
+	refused  bool                       // something is not fetched for want of room
 
 	fetch     map[feed.ID]Fetch                 // what a person set for locations of other devices
 	meters    map[feed.ID]meter                 // of metered locations

@@ -69,7 +69,7 @@ func (n *Node) another(p *pulling) bool {
 			return false
 		}
 		able := func(d record.DeviceID) bool {
-			return d != p.donor && n.pulls[d] == nil && n.retries[retryKey{d, id}].failures == 0 && n.canServe(d, st)
+			return d != p.donor && n.pulls[d] == nil && n.retryOf(d, id).failures == 0 && n.canServe(d, st)
 		}
 		for d := range n.peers {
 			if able(d) {

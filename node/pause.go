@@ -51,6 +51,13 @@ func (n *Node) setPause(d *record.DeviceID, until time.Time) {
 	} else if p := n.peers[*d]; p != nil {
 		p.paused = pause{all: true, until: until}
 	}
+	n.endPaused(nil)
+	n.mu.Unlock()
+	n.wake()
+}
+
+// endPaused ends what is under way where sync is paused, for a reason (nil: a person's wish); n.mu is held.
+func (n *Node) endPaused(why error) {
 	for _, p := range n.peers {
 		if p.session != nil && n.pausedFor(p.id) && p.session.stopPush != nil {
 			p.session.stopPush()
@@ -58,11 +65,9 @@ func (n *Node) setPause(d *record.DeviceID, until time.Time) {
 	}
 	for _, p := range n.pulls {
 		if n.pausedFor(p.donor) && p.cancel != nil {
-			p.cancel(nil)
+			p.cancel(why)
 		}
 	}
-	n.mu.Unlock()
-	n.wake()
 }
 
 // resume ends the pause of one device, or with none of everything.

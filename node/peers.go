@@ -290,7 +290,7 @@ func (n *Node) release(s *session, now time.Time) bool {
 	p.link.closed(now)
 	p.link.retryAt = p.link.retryAt.Add(n.yieldTo(s.peer))
 	if pull := n.pulls[s.peer]; pull != nil && pull.cancel != nil {
-		pull.cancel(protocol.CodeLost) // a connection may live long after the device behind it froze
+		pull.cancel(errDonorLost) // a connection may live long after the device behind it froze
 	}
 	n.dialSoon()
 	return true

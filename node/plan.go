@@ -111,8 +111,11 @@ func (n *Node) planSnapshots(feeds []FeedPlan, states []feed.State, now time.Tim
 		}
 		n.planSnapshot(p, now)
 		for i, f := range feeds {
-			if p.snapshot != nil && slices.Contains(p.feeds, ids[f.Feed]) {
+			switch in := slices.Contains(p.feeds, ids[f.Feed]); {
+			case in && p.snapshot != nil:
 				feeds[i].Strategy, feeds[i].Road, feeds[i].Reason = StrategySnapshot, "", p.snapshot.why
+			case in:
+				feeds[i].Reason += p.instead
 			}
 		}
 	}

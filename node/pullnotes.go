@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"peerdex/backfill"
@@ -11,6 +12,7 @@ import (
 	"peerdex/kv"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 	"peerdex/store"
 )
 
@@ -95,10 +97,15 @@ func (n pullNotes) Chosen(p backfill.Pull) {
 		}
 		begin = append(begin, eventlog.WatermarkTooOld{Feed: id, WatermarkAgeDays: int64(age.Hours() / 24), Action: "tree_diff"})
 	}
-	// Not through the queue: the end is written in the transaction that settles, and must not come first.
+	n.noteBegun(begin, n.about(p))
+}
+
+// noteBegun logs the begin of a pull. Not through the queue: the end is written in the transaction that settles, and
+// must not come first.
+func (n *Node) noteBegun(begin []eventlog.Detail, about []eventlog.Option) {
 	err := n.store.Update(func(tx kv.Tx) error {
 		for _, d := range begin {
-			if err := n.events.AddTx(tx, d, n.about(p)...); err != nil {
+			if err := n.events.AddTx(tx, d, about...); err != nil {
 				return err
 			}
 		}
@@ -116,7 +123,9 @@ func (n pullNotes) strategyOf(p backfill.Pull) (name, why string, lacks uint64) 
 	st, _ := n.store.State(p.Feed)
 	lacks = lackingOf(st, p.Head)
 	name, why = strategy(lacks, n.cfg.Thresholds, false)
-	return name, fmt.Sprintf("%s; %s: %s", why, p.Route.Road, p.Route.Reason), lacks
+	why = fmt.Sprintf("%s; %s: %s", why, p.Route.Road, p.Route.Reason)
+	n.with(p, func(s *pulling, _ *feedPull) { why += s.instead })
+	return name, why, lacks
 }
 
 // Compared knows better what is lacking than the heads did.
@@ -258,21 +267,29 @@ func reasonCode(err error) string {
 		return "delta_mismatch"
 	case errors.Is(err, store.ErrStale):
 		return "moved_on"
-	case errors.Is(err, store.ErrNoSpace):
+	case diskFull(err):
 		return "disk_full"
 	}
 	return protocol.CodeOf(err).Label()
 }
 
-// ownFault reports whether it is this device's own store that ended a pull.
+// ownFault reports whether it is this device's own store or disk that ended a pull.
 func ownFault(err error) bool {
+	if err == nil || errors.Is(err, store.ErrMismatch) || errors.Is(err, snapshot.ErrNewer) {
+		return false
+	}
 	var fault *protocol.Error
-	return err != nil && !errors.As(err, &fault) && !errors.Is(err, store.ErrMismatch) && protocol.CodeOf(err) == protocol.CodeInternal
+	return diskFull(err) || !errors.As(err, &fault) && protocol.CodeOf(err) == protocol.CodeInternal
+}
+
+// diskFull reports whether err says that this device's disk has no room.
+func diskFull(err error) bool {
+	return errors.Is(err, store.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // noteApplyFailed says that this device's own store did not take what a peer served.
 func (n *Node) noteApplyFailed(from record.DeviceID, err error) {
-	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, kv.ErrClosed) {
+	if diskFull(err) || errors.Is(err, kv.ErrClosed) {
 		n.noteStoreError("apply", err)
 		return
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"peerdex/eventlog"
 	"peerdex/feed"
@@ -39,7 +42,12 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 		lacks += l
 	}
 	yes, why := snapshot.Decide(held, lacks, n.cfg.Thresholds.Snapshot, n.peers[p.donor].snapshots, now)
+	if yes {
+		yes, why = n.mayLoad(lacks, why, now)
+	}
 	switch {
+	case !yes && lacks > n.cfg.Thresholds.Snapshot:
+		p.instead = "; no snapshot: " + why
 	case !yes:
 	case len(shared) > 0:
 		p.feeds = shared
@@ -48,8 +56,54 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 	}
 }
 
-// snapshotPull is a snapshot on its way.
-type snapshotPull struct{ why string }
+// snapshotPull is a snapshot on its way. Its session tells of the feeds that the donor offers, from then on; of one
+// that came to no offer, of all that were wanted.
+type snapshotPull struct {
+	why     string
+	offered map[feed.ID]snapshot.Feed // of those wanted; nil: nothing yet
+	chunks  int64                     // put in
+}
+
+// failedLoad is a snapshot that this device could not take, whoever gave it.
+type failedLoad struct {
+	at  time.Time
+	err error // nil: there was none
+}
+
+// mayLoad says whether this device can take a snapshot of so many entries, for the reason given or why not; n.mu is
+// held.
+func (n *Node) mayLoad(entries uint64, reason string, now time.Time) (yes bool, why string) {
+	room := snapshot.RoomToTake(n.store, entries)
+	last, wanted := errors.AsType[*store.SpaceError](n.unloaded.err)
+	switch none, full := errors.AsType[*store.SpaceError](room); {
+	case full:
+		return false, fmt.Sprintf("the disk has %s free, and it takes %s beside the store", humanize.Bytes(none.Free), humanize.Bytes(none.Need))
+	case n.unloaded.err == nil, !now.Before(n.unloaded.at.Add(snapshot.Again)), wanted && n.store.Free() >= last.Need:
+		return true, reason
+	}
+	return false, "this device could not take one not long ago: " + n.unloaded.err.Error()
+}
+
+// errNotOffered is what came of a snapshot that was made before its donor knew of all that is wanted.
+var errNotOffered = errors.New("the donor's snapshot does not hold it")
+
+// snapshotEnded notes what came of a snapshot from a peer, which may be gone, and reports whether pages are to come
+// instead; n.mu is held.
+func (n *Node) snapshotEnded(p *pulling, from *peer, err error, now time.Time) (pages bool) {
+	switch {
+	case err == context.Canceled, errors.Is(err, store.ErrStale), errors.Is(err, store.ErrLoading):
+		return false
+	case notTheirs(err):
+		n.unloaded = failedLoad{now, err}
+		return true
+	case err == nil:
+		n.unloaded = failedLoad{}
+		if len(p.snapshot.offered) < len(p.feeds) {
+			err = errNotOffered
+		}
+	}
+	return from != nil && from.snapshots.Ended(err, now)
+}
 
 // takeSnapshot carries out one session that fetches a snapshot. It blocks.
 func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
@@ -59,7 +113,7 @@ func (n *Node) takeSnapshot(ctx context.Context, p *pulling) error {
 	if errors.Is(err, store.ErrHeld) { // came by another way meanwhile
 		err = nil
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	n.noteSnapshotEnded(p, out, err, time.Since(began))
@@ -78,7 +132,7 @@ func (n *Node) fetchSnapshot(ctx context.Context, p *pulling) (snapshot.Taken, e
 	defer cancel()
 	conn, err := protocol.Dial(open, n.host, p.donor, protocol.SnapshotProtocol, cfg)
 	if err != nil {
-		return snapshot.Taken{}, err
+		return snapshot.Taken{}, unopened(err)
 	}
 	defer conn.Bind(ctx)()
 	n.watch(p, conn)
@@ -91,7 +145,7 @@ func (n *Node) fetchSnapshot(ctx context.Context, p *pulling) (snapshot.Taken, e
 	taker.Admit = func() (uint64, error) { return n.membership(p.donor) }
 	taker.Within = func(tx kv.Tx, loaded []store.Loaded) error { return n.noteLoaded(tx, p, loaded) }
 	taker.Progress = func(now snapshot.Progress) { n.noteSnapshotProgress(p, now) }
-	out, err := n.fetcher.Run(ctx, conn, p.id, taker, func(snapshot.Manifest) {})
+	out, err := n.fetcher.Run(ctx, conn, p.id, taker, func(m snapshot.Manifest) { n.noteSnapshotOffered(p, m) })
 	conn.End(err)
 	return out, err
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"peerdex/eventlog"
@@ -97,14 +99,15 @@ func TestJoinBySnapshot(t *testing.T) {
 		}
 		if d.Feed == id.String() {
 			done++
-			if d.Records != files {
-				t.Errorf("told of %d records", d.Records)
+			if d.Records != files || d.Pages != 0 || d.Chunks == 0 || d.Bytes < files*20 {
+				t.Errorf("told %+v", d)
 			}
 		}
 	}
 	if done != 1 {
 		t.Errorf("told %d times that the feed is here", done)
 	}
+	b.endsAll(t)
 	b.tellsOf(a, "in", StrategySnapshot, files, PhasePreparing, PhaseLoading, PhaseInstalling, PhaseApplying, PhaseDone)
 	a.tellsOf(b, "out", StrategySnapshot, files, PhaseLoading, PhaseDone)
 	if st, _ := b.store.State(locationFeed(b.self, mine)); st.Settled == nil || st.Count != 1 {
@@ -157,10 +160,159 @@ func TestNoSnapshotToBeHad(t *testing.T) {
 	}
 	await(t, "the pages", func() bool { return len(b.names(a.self, loc)) == files && inStep(a, b)() })
 	b.awaitEvent(&eventlog.BackfillSessionFailed{})
+	b.endsAll(t)
 	b.tellsOf(a, "in", StrategyBulk, files, PhaseLoading, PhaseDone)
 	a.tellsOf(b, "out", StrategyPages, files, PhaseLoading, PhaseDone)
 	if _, err := os.Stat(filepath.Join(string(b.home), "store", "CURRENT")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the store was loaded: %v", err)
+	}
+}
+
+// endsAll fails unless every session that was begun for a feed was told to end once, and no other.
+func (r *running) endsAll(t *testing.T) {
+	t.Helper()
+	type of struct {
+		kind    string
+		session eventlog.ID
+		feed    string
+	}
+	open := map[of]int{}
+	for _, e := range r.logged() {
+		kind, what, session := strings.Cut(string(e.Type), "_session_")
+		if !session {
+			continue
+		}
+		d := details[eventlog.BackfillSessionCompleted](t, e) // the feed is what all have
+		k := of{kind, e.CorrelationID, d.Feed}
+		switch n := open[k]; {
+		case what == "started" && n == 0:
+			open[k]++
+		case what != "started" && n == 1:
+			open[k]--
+		default:
+			t.Errorf("%s of %s comes in session %s while %d are open", e.Type, d.Feed, k.session, n)
+		}
+	}
+	for k, n := range open {
+		if n > 0 {
+			t.Errorf("%s of %s has no end", k.kind, k.feed)
+		}
+	}
+}
+
+// A donor that made its snapshot before it had another location is asked for that one at once, page by page.
+func TestSnapshotOfBefore(t *testing.T) {
+	const files = defaultBulk + 100
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	large := a.index(many(t, files))
+	c := start(t, filepath.Join(t.TempDir(), "c"), "c")
+	c.joins(a)
+	await(t, "the snapshot for c", func() bool { return len(c.names(a.self, large)) == files })
+	c.stop()
+	const few = 200 // more than is pushed
+	small := a.index(many(t, few))
+	b := start(t, filepath.Join(t.TempDir(), "b"), "b")
+	b.joins(a)
+	await(t, "both", func() bool { return len(b.names(a.self, large)) == files && len(b.names(a.self, small)) == few })
+	by := map[string][]string{}
+	for _, e := range b.logged(eventlog.BackfillSessionStarted{}.Type()) {
+		d := details[eventlog.BackfillSessionStarted](t, e)
+		by[d.Feed] = append(by[d.Feed], d.Strategy)
+	}
+	for id, want := range map[record.LocationID]string{large: StrategySnapshot, small: StrategyPages} {
+		if got := by[locationFeed(a.self, id).String()]; len(got) != 1 || got[0] != want {
+			t.Errorf("began with %v, want one by %s", got, want)
+		}
+	}
+	b.endsAll(t)
+}
+
+// While the disk has room for nothing, that is said and nobody is asked. With room for the entries and not for a second
+// store beside the first they come page by page, which is said before. A disk that fills up once a snapshot was offered
+// is told of, and nobody is blamed. With room again it goes on by itself.
+func TestSnapshotAndLittleRoom(t *testing.T) {
+	const (
+		files  = defaultBulk + 100
+		little = store.MinFree + 1
+		plenty = 2 * store.MinFree
+	)
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	var asked atomic.Pointer[func()]
+	a.snapshots.Admit = func(record.DeviceID) error {
+		if f := asked.Swap(nil); f != nil {
+			(*f)()
+		}
+		return nil
+	}
+	loc := a.index(many(t, files))
+	id := locationFeed(a.self, loc)
+	for strategy, room := range map[string]uint64{StrategyBulk: store.MinFree + 400*files, StrategySnapshot: plenty} {
+		var free atomic.Uint64
+		free.Store(little)
+		b := startOn(t, filepath.Join(t.TempDir(), "b"), "b", func(dir string, cfg store.Config) (*store.Store, error) {
+			cfg.Free = func(string) (uint64, error) { return free.Load(), nil }
+			return store.Open(dir, cfg)
+		})
+		planned := func() (f FeedPlan) {
+			v, err := b.SyncPlan(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range v.Feeds {
+				if f.Feed == id.String() {
+					return f
+				}
+			}
+			return f
+		}
+		b.joins(a)
+		await(t, "too little room", func() bool { return planned().Decision == DecideRefuse })
+		if l, err := b.Locations(t.Context()); err != nil || len(l) != 1 || l[0].Waits != whyDisk {
+			t.Errorf("shown as %+v, %v", l, err)
+		}
+		if _, err := b.Pause(t.Context(), "", 0); err != nil {
+			t.Fatal(err)
+		}
+		free.Store(room)
+		why := "0 entries are held"
+		if strategy == StrategyBulk {
+			why = "no snapshot: the disk has 541 MB free, and it takes "
+		}
+		if f := planned(); f.Strategy != strategy || !strings.Contains(f.Reason, why) {
+			t.Errorf("planned %s: %s; want %s: %s", f.Strategy, f.Reason, strategy, why)
+		}
+		if strategy == StrategySnapshot {
+			fill := func() { free.Store(little) }
+			asked.Store(&fill)
+		}
+		if _, err := b.Resume(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if strategy == StrategySnapshot {
+			if d := details[eventlog.StoreError](t, b.awaitEvent(eventlog.StoreError{})); d.Code != "disk_full" {
+				t.Errorf("told %+v", d)
+			}
+			if d := details[eventlog.BackfillSessionFailed](t, b.awaitEvent(eventlog.BackfillSessionFailed{})); d.Feed != id.String() || d.ReasonCode != "disk_full" {
+				t.Errorf("told %+v", d)
+			}
+			b.wantsNobody(t, a, id)
+			if f := planned(); f.Decision != DecideRefuse {
+				t.Errorf("planned %+v", f)
+			}
+			free.Store(plenty)
+		}
+		await(t, "the files by "+strategy, func() bool { return len(b.names(a.self, loc)) == files })
+		var chosen []string
+		for _, e := range b.logged(eventlog.StrategySelected{}.Type()) {
+			if d := details[eventlog.StrategySelected](t, e); d.EntryCount >= files && strings.Contains(d.Why, why) {
+				chosen = append(chosen, d.Strategy)
+			}
+		}
+		if chosen = slices.Compact(chosen); !slices.Equal(chosen, []string{strategy}) {
+			t.Errorf("chose %v, want %s", chosen, strategy)
+		}
+		b.endsAll(t)
+		b.stop()
 	}
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -36,6 +37,7 @@ type pulling struct {
 	conn       *protocol.Conn          // nil: not open yet
 	pace       pace
 	snapshot   *snapshotPull // nil: the feeds come one by one
+	instead    string        // why no snapshot of so much is asked for
 }
 
 // expect begins the account of what is to come.
@@ -73,8 +75,21 @@ func (p *pulling) account(entries, bytes int, now time.Time) {
 
 // retryKey names a feed at a donor that would not or could not serve it.
 type retryKey struct {
-	donor record.DeviceID
+	donor record.DeviceID // anyDonor: this device could not take it
 	feed  feed.ID
+}
+
+// anyDonor stands for all donors: what fails here fails with each.
+var anyDonor record.DeviceID
+
+// retryOf says when to try again to get a feed from a donor; n.mu is held.
+func (n *Node) retryOf(d record.DeviceID, id feed.ID) retry {
+	there, here := n.retries[retryKey{d, id}], n.retries[retryKey{anyDonor, id}]
+	if here.at.After(there.at) {
+		there.at = here.at
+	}
+	there.failures += here.failures
+	return there
 }
 
 // retry says when to try again.
@@ -128,12 +143,12 @@ func (n *Node) pullFeeds(ctx context.Context) error {
 // lookAgain is how long sync sleeps at most when nothing wakes it.
 const lookAgain = 30 * time.Second
 
-// nextLook returns how long until the pace of pulls is looked at, a retry is due, a push has been waited for or a pause ends.
+// nextLook returns how long until the pace of pulls or the room on the disk is looked at, a retry is due, a push has been waited for or a pause ends.
 func (n *Node) nextLook(now time.Time) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := lookAgain
-	if len(n.pulls) > 0 {
+	if len(n.pulls) > 0 || n.refused {
 		next = paceLook
 	}
 	for _, r := range n.retries {
@@ -241,7 +256,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 			continue
 		}
 		for _, c := range order {
-			if n.canServe(c.Device, st) && n.pulls[c.Device] == nil && !now.Before(n.retries[retryKey{c.Device, st.Feed}].at) {
+			if n.canServe(c.Device, st) && n.pulls[c.Device] == nil && !now.Before(n.retryOf(c.Device, st.Feed).at) {
 				byDonor[c.Device] = append(byDonor[c.Device], st.Feed)
 				break
 			}
@@ -249,7 +264,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 	}
 	for d, p := range n.peers { // own feeds that a rollback lost, not those of locations that are no more
 		for id := range p.absorb {
-			if n.follow[id] && !n.pausedFor(d) && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retries[retryKey{d, id}].at) {
+			if n.follow[id] && !n.pausedFor(d) && n.pulls[d] == nil && !busy[id] && p.session != nil && !now.Before(n.retryOf(d, id).at) {
 				byDonor[d] = append(byDonor[d], id)
 			}
 		}
@@ -269,7 +284,7 @@ func (n *Node) choosePulls(now time.Time) (out []*pulling) {
 		for _, id := range p.feeds {
 			st, _ := n.store.State(id)
 			p.floors[id] = st.Floor
-			p.again = p.again || n.retries[retryKey{c.Device, id}].failures > 0
+			p.again = p.again || n.retryOf(c.Device, id).failures > 0
 		}
 		p.why = reasonOf(c, now)
 		n.pulls[c.Device] = p
@@ -294,11 +309,21 @@ func pullOrder(a, b feed.ID) int {
 // lacking returns the followed feeds of others that somebody may bring further, but for those whose entries
 // are declined; n.mu is held.
 func (n *Node) lacking(now time.Time) (out []feed.State) {
+	n.refused = false
 	for id := range n.follow {
 		if id.Device == n.self {
 			continue
 		}
-		if st, ok := n.store.State(id); ok && !st.InStep() && !n.declines(id, now) {
+		st, ok := n.store.State(id)
+		if !ok || st.InStep() {
+			continue
+		}
+		decision := DecideFetch
+		if !id.IsDevice() {
+			decision, _, _ = n.decideOn(st, now)
+		}
+		n.refused = n.refused || decision == DecideRefuse
+		if decision == DecideFetch {
 			out = append(out, st)
 		}
 	}
@@ -381,17 +406,23 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		cancel(nil)
 	}
 	if peer := n.peers[p.donor]; peer == nil || peer.session == nil {
-		cancel(protocol.CodeLost)
+		cancel(errDonorLost)
 	}
 	n.mu.Unlock()
 	refused, err := n.carryOut(ctx, p)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // told to stop
+	}
 	now := time.Now()
 	n.mu.Lock()
 	delete(n.pulls, p.donor)
-	peer := n.peers[p.donor]
-	pages := p.snapshot != nil && peer != nil && peer.snapshots.Ended(err, now)
+	peer, at, ours := n.peers[p.donor], p.donor, notTheirs(err)
+	if ours {
+		at = anyDonor
+	}
+	pages := p.snapshot != nil && n.snapshotEnded(p, peer, err, now)
 	for _, id := range p.feeds {
-		k := retryKey{p.donor, id}
+		k := retryKey{at, id}
 		if pages || !n.follow[id] {
 			delete(n.retries, k)
 		} else if refused[id] != nil || err != nil {
@@ -404,21 +435,29 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 			n.retries[k] = retry{at: now.Add(lastPullRetry), failures: n.retries[k].failures + 1}
 		} else {
 			delete(n.retries, k)
+			delete(n.retries, retryKey{anyDonor, id})
 			if peer != nil {
 				delete(peer.absorb, id)
 			}
 		}
 	}
-	if _, ours := errors.AsType[*protocol.MemoryError](err); peer != nil && err != nil && !ours && (ctx.Err() == nil || context.Cause(ctx) == errSlow) {
+	if peer != nil && err != nil && !ours && err != context.Canceled {
 		peer.failedPull = now
 	}
 	waiting := len(n.retries)
 	n.mu.Unlock()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx) // told to stop
-	}
 	n.notePullEnded(p, refused, err, waiting)
 	n.wake()
+}
+
+// errDonorLost ends a pull whose donor is not there any more.
+var errDonorLost = fmt.Errorf("the donor answers nothing any more: %w", protocol.CodeLost)
+
+// notTheirs reports whether it is nothing of the donor's that ended a pull: this device has no memory or no room for
+// what came, or failed, or a person ended it.
+func notTheirs(err error) bool {
+	_, memory := errors.AsType[*protocol.MemoryError](err)
+	return memory || ownFault(err)
 }
 
 // carryOut pulls the feeds of a session one by one, or takes them all at once.
@@ -436,13 +475,21 @@ func (n *Node) pullFrom(ctx context.Context, p *pulling) (map[feed.ID]error, err
 	defer cancel()
 	conn, err := protocol.Dial(open, n.host, p.donor, protocol.BackfillProtocol, cfg)
 	if err != nil {
-		return nil, err
+		return nil, unopened(err)
 	}
 	defer conn.Bind(ctx)()
 	n.watch(p, conn)
 	refused, err := n.puller.Run(conn, p.id, p.feeds)
 	conn.End(err)
 	return refused, err
+}
+
+// unopened is what a stream that could not be opened failed with: the donor is out of reach, if nothing else is known.
+func unopened(err error) error {
+	if protocol.CodeOf(err) == protocol.CodeInternal {
+		return fmt.Errorf("%w: %w", protocol.CodeLost, err)
+	}
+	return err
 }
 
 // orphaned reports whether a feed may settle below its floor (rule 17).

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -29,5 +30,5 @@ func TestPullEndsWithSession(t *testing.T) {
 	b.pulls[a.self] = &pulling{donor: a.self, cancel: cancel}
 	b.mu.Unlock()
 	a.stop()
-	await(t, "the end of the pull", func() bool { return context.Cause(ctx) == protocol.CodeLost })
+	await(t, "the end of the pull", func() bool { return errors.Is(context.Cause(ctx), protocol.CodeLost) })
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// again is how long a device that gave no snapshot is pulled from page by page.
-	again = 10 * time.Minute
+	// Again is how long a device that gave no snapshot, or any if this one could not take it, is pulled from page by page.
+	Again = 10 * time.Minute
 	// tries is how often a snapshot that broke off goes on before pages are tried.
 	tries = 3
 )
@@ -31,7 +31,7 @@ func Decide(held, lacks, from uint64, donor Attempts, now time.Time) (yes bool, 
 		return false, "only " + english.Plural(lacks, "entry is", "entries are") + " lacking"
 	case held >= from:
 		return false, english.Plural(held, "entry is", "entries are") + " held already"
-	case now.Before(donor.failed.Add(again)):
+	case now.Before(donor.failed.Add(Again)):
 		return false, "the donor gave no snapshot not long ago"
 	}
 	return true, english.Plural(held, "entry is", "entries are") + " held, " + english.Plural(lacks, "is", "are") + " lacking"

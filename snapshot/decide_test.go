@@ -22,8 +22,8 @@ func TestDecide(t *testing.T) {
 		{0, from + 1, time.Time{}, true},
 		{from - 1, from + 1, time.Time{}, true},
 		{from, from + 1, time.Time{}, false},
-		{0, from + 1, now.Add(-again + 1), false},
-		{0, from + 1, now.Add(-again), true},
+		{0, from + 1, now.Add(-Again + 1), false},
+		{0, from + 1, now.Add(-Again), true},
 	} {
 		if yes, why := Decide(c.held, c.lacks, from, Attempts{failed: c.failed}, now); yes != c.want || why == "" {
 			t.Errorf("%d held, %d lacking: %v, %s", c.held, c.lacks, yes, why)

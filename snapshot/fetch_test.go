@@ -2,10 +2,13 @@ package snapshot
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +135,37 @@ func TestFetch(t *testing.T) {
 	}
 	if _, err := a.fetch(f, second, other.Serve, 0); !errors.Is(err, store.ErrHeld) {
 		t.Errorf("the same again gives %v", err)
+	}
+}
+
+// A disk that has no room for what comes is no fault of the donor's, and what is there is kept.
+func TestFetchOntoFullDisk(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skip(err)
+	}
+	d, a := newDonor(t), newParty(t, 1)
+	s, _ := d.server(t)
+	f := &Fetcher{Dir: filepath.Join(t.TempDir(), "in")}
+	if _, err := a.fetch(f, d, s.Serve, 500<<10); !errors.Is(err, protocol.CodeShutdown) {
+		t.Fatal(err)
+	}
+	have := kept(t, f)
+	f.Came = func(int, bool) { // before the first comes
+		for _, feed := range d.export(t).Manifest.Feeds {
+			for _, c := range feed.Chunks {
+				if err := os.Symlink(full, filepath.Join(f.Dir, hex.EncodeToString(c.Sum[:])+".part")); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	_, err := a.fetch(f, d, s.Serve, 0)
+	if fault, accused := errors.AsType[*protocol.Error](err); !errors.Is(err, syscall.ENOSPC) || accused {
+		t.Errorf("a full disk is told as %v, %v", err, fault)
+	}
+	if now := kept(t, f); !slices.Equal(now, have) || len(a.States()) != 0 {
+		t.Errorf("kept %d chunks, then %d; %d feeds", len(have), len(now), len(a.States()))
 	}
 }
 

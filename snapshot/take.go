@@ -121,6 +121,15 @@ func (t *Taker) Verify(ctx context.Context, m Manifest, from Source) error {
 	return t.put(ctx, p, from, &done)
 }
 
+// entryRaw is about how many bytes an entry takes decompressed, where names are of usual length.
+const entryRaw = 160
+
+// RoomToTake returns store.ErrNoSpace, in a *store.SpaceError, unless the disk has room to take a snapshot of so many
+// entries into s: so much as it usually takes, since that is known for sure only once a donor has offered one.
+func RoomToTake(s *store.Store, entries uint64) error {
+	return s.RoomToLoad(entries * (entrySize + entryRaw + store.LoadOverhead))
+}
+
 // loads reports whether a feed is one to load, if it brings this device further.
 func (t *Taker) loads(f Feed) bool {
 	return f.Head.Feed.Device != t.Store.Device() && !f.Head.Feed.IsDevice() && t.Wants(f.Head.Feed)

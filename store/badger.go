@@ -29,6 +29,19 @@ var ErrDamaged = errors.New("store is damaged")
 // files and dies of SIGBUS on a full disk (dgraph-io/badger#1682), so the store stops before.
 var ErrNoSpace = errors.New("disk is almost full")
 
+// SpaceError says how many bytes are free on the disk where Dir is, and how many are needed. It is ErrNoSpace.
+type SpaceError struct {
+	Dir        string
+	Free, Need uint64
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("%v: %d bytes free where %s is, %d needed", ErrNoSpace, e.Free, e.Dir, e.Need)
+}
+
+// Is makes errors.Is(err, ErrNoSpace) work.
+func (e *SpaceError) Is(target error) bool { return target == ErrNoSpace }
+
 const (
 	memTable  = 16 << 20  // bytes; a transaction may hold 15% of it
 	baseTable = 4 << 20   // bytes of a table of the first level; each is made durable by itself
@@ -210,7 +223,7 @@ func (e *engine) roomIn(dir string, need uint64) error {
 		return fmt.Errorf("ask for free space: %w", err)
 	}
 	if free < need {
-		return fmt.Errorf("%w: %d bytes free where %s is, %d needed", ErrNoSpace, free, dir, need)
+		return &SpaceError{Dir: dir, Free: free, Need: need}
 	}
 	return nil
 }
