@@ -59,5 +59,5 @@ func (d BulkIndexDecided) Summary() string {
 }
 
 func (d LocationFetchChanged) Summary() string {
-	return fmt.Sprintf("%s of %s: %s, was %s", d.Name, d.Device, d.Fetch, d.Was)
+	return fmt.Sprintf("%s: %s, was %s", d.Name, d.Fetch, d.Was)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"peerdex/internal/english"
 )
 
@@ -220,7 +222,11 @@ func (d DiskLow) Summary() string {
 }
 
 func (d MemoryRefused) Summary() string {
-	return fmt.Sprintf("%s to %s%s", size(d.Bytes), d.Use, d.Repeats)
+	s := humanize.IBytes(uint64(max(d.Bytes, 0))) + " for " + d.Use
+	if d.CapBytes > 0 {
+		s += ", at most " + humanize.IBytes(uint64(d.CapBytes)) + " at once"
+	}
+	return s + d.Repeats.String()
 }
 
 func (d EventsDropped) Summary() string {

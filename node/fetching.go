@@ -196,7 +196,7 @@ func (n *Node) SetFetch(ctx context.Context, device, id string, policy Fetch) (L
 	}
 	n.mu.Unlock()
 	if was != policy {
-		n.events.Add(eventlog.LocationFetchChanged{Device: l.Owner.Short(), Location: l.ID.String(), Name: l.Name, Fetch: string(policy), Was: string(was)})
+		n.events.Add(eventlog.LocationFetchChanged{Device: l.Owner.Short(), Location: l.ID.String(), Name: l.Name, Fetch: string(policy), Was: string(was)}, eventlog.Peer(idText(l.Owner)))
 	}
 	for policy == FetchLazy {
 		kept, err := n.giveUp(at)

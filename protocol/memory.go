@@ -1,8 +1,7 @@
 package protocol
 
 import (
-	"fmt"
-
+	"github.com/dustin/go-humanize"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 )
@@ -36,7 +35,15 @@ type MemoryError struct {
 	err   error // the resource manager's
 }
 
-func (e *MemoryError) Error() string { return fmt.Sprintf("%d bytes to %s: %v", e.Bytes, e.Use, e.err) }
+// Error says how much was wanted for what. The resource manager's own words name scopes, which tell nobody more.
+func (e *MemoryError) Error() string {
+	s := humanize.IBytes(uint64(e.Bytes)) + " for " + string(e.Use)
+	if most := e.Use.Cap(); most > 0 {
+		s += ", at most " + humanize.IBytes(uint64(most)) + " at once"
+	}
+	return s
+}
+
 func (e *MemoryError) Unwrap() error { return e.err }
 
 // Reserve takes bytes of a use out of the host's budget. It does not wait: where the cap would be exceeded it returns
@@ -58,5 +65,5 @@ func Reserve(h host.Host, use Use, bytes int) (release func(), err error) {
 
 func noMemory(use Use, bytes int, err error) error {
 	m := &MemoryError{use, bytes, err}
-	return &Error{Code: CodeBusy, Detail: "no memory left for " + m.Error(), cause: m}
+	return &Error{Code: CodeBusy, Detail: "no memory left: " + m.Error(), cause: m}
 }

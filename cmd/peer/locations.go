@@ -56,8 +56,11 @@ func (a *app) addCmd() *cobra.Command {
 
 // watchingLine says what became of a folder to watch.
 func (a *app) watchingLine(l node.LocationView) string {
-	line := fmt.Sprintf("%s (%s in %s)", escape(a.shorten(l.Path)), english.Plural(l.Files+l.Dirs, "name", "names"),
-		span(l.ScanTook.Duration()))
+	names := english.Plural(l.Files+l.Dirs, "name", "names")
+	if l.ScanTook > 0 { // else they are from before
+		names += " in " + span(l.ScanTook.Duration())
+	}
+	line := escape(a.shorten(l.Path)) + " (" + names + ")"
 	if l.Unreadable > 0 {
 		line += ", " + english.Plural(l.Unreadable, "path", "paths") + " unreadable"
 	}

@@ -189,7 +189,11 @@ func (a *app) catalogueLine(st node.Status) string {
 		switch {
 		case d.Self, d.Gone != "":
 		case !d.Online:
-			parts = append(parts, escape(d.Name)+" away, "+fresh(st.Now, false, d.AsOf))
+			since := "never in step"
+			if !d.AsOf.IsZero() {
+				since = fresh(st.Now, false, d.AsOf)
+			}
+			parts = append(parts, escape(d.Name)+" away, "+since)
 		case d.WeLack == nil || d.ItLacks == nil:
 			parts = append(parts, escape(d.Name)+": comparing")
 		case *d.WeLack == 0 && *d.ItLacks == 0:

@@ -89,7 +89,7 @@ func (a *app) candidateCells(c node.CandidateView) []string {
 	case c.Serves:
 		can = "can"
 	case !c.Online:
-		can = "away"
+		return []string{escape(c.Name), "away"}
 	}
 	cells := []string{escape(c.Name), can, "score " + english.Tenths(c.Score), fmt.Sprintf("complete %.0f%%", 100*c.Complete),
 		span(c.Latency.Duration()), english.Count(c.ActiveSyncs) + " active"}
