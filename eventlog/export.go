@@ -32,6 +32,7 @@ var Formats = []Format{JSON, NDJSON, SQL, Markdown, CSV, Table}
 // ExportOptions tunes Export. The zero value is fine.
 type ExportOptions struct {
 	Name     func(device string) string // name of a device for people; nil or "" means the id
+	Known    func(text string) string   // writes names for ids in a summary for people, in tables and Markdown; nil leaves them
 	Zone     *time.Location             // of times in tables; nil means UTC. The other formats are always in UTC
 	Exported time.Time                  // said in the header of Markdown; zero leaves it out
 }
@@ -43,6 +44,13 @@ func (o ExportOptions) name(device string) string {
 		}
 	}
 	return device
+}
+
+func (o ExportOptions) summary(e Event) string {
+	if o.Known == nil {
+		return e.Summary
+	}
+	return o.Known(e.Summary)
 }
 
 // Export writes events to w and returns how many. It stops at the first error of events or of w; what
@@ -117,7 +125,7 @@ var exporters = map[Format]exporter{
 	Markdown: {
 		event: func(w io.Writer, e Event, _ int, o ExportOptions) error {
 			_, err := fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", e.Timestamp.UTC().Format(time.DateTime),
-				markdownCell(o.name(e.DeviceID)), markdownCell(string(e.Type)), markdownCell(string(e.Severity)), markdownCell(e.Summary))
+				markdownCell(o.name(e.DeviceID)), markdownCell(string(e.Type)), markdownCell(string(e.Severity)), markdownCell(o.summary(e)))
 			return err
 		},
 		end: func(w io.Writer, n int, rows []byte, o ExportOptions) {
@@ -224,7 +232,7 @@ func tableLine(e Event, o ExportOptions) string {
 	if zone == nil {
 		zone = time.UTC
 	}
-	text := e.Summary
+	text := o.summary(e)
 	if e.PeerDeviceID != "" {
 		text = o.name(e.PeerDeviceID) + " · " + text
 	}

@@ -161,6 +161,13 @@ func (a *app) events(ctx context.Context, c *api.Client, f eventFlags) error {
 		}
 		return ""
 	}}
+	if format == eventlog.Table || format == eventlog.Markdown {
+		locations, err := c.Locations(ctx)
+		if err != nil {
+			return err
+		}
+		options.Known = known(devices, locations)
+	}
 	if f.Follow {
 		if !f.limited {
 			f.Limit = 0 // the server knows how many to begin with
@@ -168,6 +175,26 @@ func (a *app) events(ctx context.Context, c *api.Client, f eventFlags) error {
 		return a.follow(ctx, c, f, format, options)
 	}
 	return a.export(ctx, c, f, format, options)
+}
+
+// known returns what writes names for the ids of devices, folders and feeds in a text.
+func known(devices []node.DeviceView, locations []node.LocationView) func(string) string {
+	shorts, pairs := map[string]string{}, []string{}
+	for _, d := range devices {
+		shorts[d.ID] = d.Short
+	}
+	for _, l := range locations { // before the devices, with whose ids those of their feeds begin
+		if short := shorts[l.Device]; short != "" && len(l.ID) > 8 {
+			pairs = append(pairs, short+"/"+l.ID[:8], l.DeviceName+":"+l.Name)
+		}
+		pairs = append(pairs, l.ID, l.Name)
+	}
+	for _, d := range devices {
+		if d.Short != "" {
+			pairs = append(pairs, d.Short, d.Name)
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // export writes the events that f asks for as one document.

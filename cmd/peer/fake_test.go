@@ -516,7 +516,7 @@ func eventLog() []eventlog.Event {
 	}
 	add(3*time.Hour, "node_started", eventlog.Info, "", "peer 0.1.0 started", `{}`, eventlog.ID{})
 	add(90*time.Minute, "peer_connected", eventlog.Info, nasID, "via lan, quic-v1, 2ms", `{"path":"lan"}`, eventlog.ID{})
-	add(89*time.Minute, "catch_up_session_started", eventlog.Debug, nasID, "41 changes behind", `{"behind":41}`, session)
+	add(89*time.Minute, "catch_up_session_started", eventlog.Debug, nasID, "3F9D-PQ7A/5d5d5d5d · 41 changes behind, by 3F9D-PQ7A, 4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e4e", `{"behind":41}`, session)
 	add(88*time.Minute, "change_rejected", eventlog.Warning, atticID, "refused "+hostile, `{"reason":"schema"}`, session)
 	return out
 }
