@@ -32,6 +32,13 @@ type SnapshotExportCompleted struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// SnapshotExportFailed: there is no such file.
+type SnapshotExportFailed struct {
+	File       string `json:"file"`
+	ReasonCode string `json:"reason_code"`
+	Message    string `json:"message"`
+}
+
 // SnapshotImportCompleted: what was new in a file is here; no feeds if nothing was.
 type SnapshotImportCompleted struct {
 	File  string `json:"file"`
@@ -48,6 +55,7 @@ type SnapshotImportFailed struct {
 func (TransferProgress) Type() Type        { return "transfer_progress" }
 func (SnapshotExportStarted) Type() Type   { return "snapshot_export_started" }
 func (SnapshotExportCompleted) Type() Type { return "snapshot_export_completed" }
+func (SnapshotExportFailed) Type() Type    { return "snapshot_export_failed" }
 func (SnapshotImportCompleted) Type() Type { return "snapshot_import_completed" }
 func (SnapshotImportFailed) Type() Type    { return "snapshot_import_failed" }
 
@@ -67,6 +75,8 @@ func (d SnapshotExportStarted) Summary() string { return "to " + d.File }
 func (d SnapshotExportCompleted) Summary() string {
 	return fmt.Sprintf("%s, %s to %s", english.Plural(d.Feeds, "feed", "feeds"), size(d.Bytes), d.File)
 }
+
+func (d SnapshotExportFailed) Summary() string { return fmt.Sprintf("%s: %s", d.File, d.Message) }
 
 func (d SnapshotImportCompleted) Summary() string {
 	if d.Feeds == 0 {

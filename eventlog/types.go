@@ -68,6 +68,7 @@ var declared = []Type{
 	declare[TransferProgress](DataFlow, Debug, 0),
 	declare[SnapshotExportStarted](DataFlow, Info, 0),
 	declare[SnapshotExportCompleted](DataFlow, Info, 0),
+	declare[SnapshotExportFailed](DataFlow, Warning, 0),
 	declare[SnapshotImportCompleted](DataFlow, Info, 0),
 	declare[SnapshotImportFailed](DataFlow, Warning, 0),
 	declare[BulkIndexAnnounced](DataFlow, Info, 0),

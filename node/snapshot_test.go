@@ -409,6 +409,20 @@ func TestImportRefuses(t *testing.T) {
 			t.Errorf("export to %s: %v", path, err)
 		}
 	}
+	reasons := map[string]string{}
+	await(t, "both exports that failed", func() bool {
+		for _, e := range a.logged(eventlog.SnapshotExportFailed{}.Type()) {
+			var d eventlog.SnapshotExportFailed
+			if err := json.Unmarshal(e.Details, &d); err != nil {
+				t.Fatal(err)
+			}
+			reasons[d.File] = d.ReasonCode
+		}
+		return len(reasons) == 2
+	})
+	if reasons[file] != "exists" || reasons[filepath.Join(dir, "no", "folder")] != "not_found" {
+		t.Errorf("exports failed by %v", reasons)
+	}
 	if now, err := os.ReadFile(file); err != nil || string(now) != string(whole) {
 		t.Errorf("the file that was there has changed: %v", err)
 	}

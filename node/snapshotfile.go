@@ -28,6 +28,16 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 	if err := absolute(path); err != nil {
 		return SnapshotView{}, err
 	}
+	v, err := n.exportSnapshot(ctx, path)
+	if err != nil {
+		reason := snapshotReason(err)
+		err = n.exportProblem(path, err)
+		n.events.Add(eventlog.SnapshotExportFailed{File: path, ReasonCode: reason, Message: whyOf(err)})
+	}
+	return v, err
+}
+
+func (n *Node) exportSnapshot(ctx context.Context, path string) (SnapshotView, error) {
 	began := time.Now()
 	pin, err := n.store.Pin(n.holds)
 	if err != nil {
@@ -43,18 +53,18 @@ func (n *Node) ExportSnapshot(ctx context.Context, path string) (SnapshotView, e
 		return SnapshotView{}, err
 	}
 	if err := snapshot.Room(n.store, filepath.Dir(path), pin.Heads); err != nil {
-		return SnapshotView{}, n.exportProblem(path, err)
+		return SnapshotView{}, err
 	}
 	release, err := n.reserve(protocol.UseSnapshot, snapshot.MakeMemory)
 	if err != nil {
-		return SnapshotView{}, n.exportProblem(path, err)
+		return SnapshotView{}, err
 	}
 	defer release()
 	defer n.busyWith(path + " is being exported")()
 	n.events.Add(eventlog.SnapshotExportStarted{File: path})
 	m, err := snapshot.Export(ctx, path, pin, n.author(), stamp)
 	if err != nil {
-		return SnapshotView{}, n.exportProblem(path, err)
+		return SnapshotView{}, err
 	}
 	v := viewOf(path, m, began)
 	v.Missing = missing
@@ -140,11 +150,7 @@ func (n *Node) ImportSnapshot(ctx context.Context, path string, progress func(Pr
 	if err != nil && ctx.Err() == nil {
 		reason := snapshotReason(err)
 		err = n.importProblem(path, v.Feeds, err)
-		why := err.Error()
-		if p, ok := errors.AsType[*Problem](err); ok {
-			why = p.Cause
-		}
-		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: reason, Message: why})
+		n.events.Add(eventlog.SnapshotImportFailed{File: path, ReasonCode: reason, Message: whyOf(err)})
 	}
 	return v, err
 }
@@ -242,7 +248,15 @@ func absolute(path string) error {
 	return nil
 }
 
-// snapshotReason names why a snapshot was not taken.
+// whyOf is the cause of a problem, or all of another error.
+func whyOf(err error) string {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p.Cause
+	}
+	return err.Error()
+}
+
+// snapshotReason names why a snapshot was not taken, or not made.
 func snapshotReason(err error) string {
 	switch {
 	case errors.Is(err, snapshot.ErrLibrary):
@@ -255,6 +269,8 @@ func snapshotReason(err error) string {
 		return "signature"
 	case errors.Is(err, fs.ErrNotExist):
 		return "not_found"
+	case errors.Is(err, fs.ErrExist):
+		return "exists"
 	}
 	return reasonCode(err)
 }
