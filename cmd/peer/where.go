@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +37,7 @@ func (a *app) whereCmd() *cobra.Command {
 				}
 				if a.json {
 					err = a.document(api.SchemaWhere, v)
-				} else if err = a.where(v); err == nil {
+				} else if err = a.where(v, args[0]); err == nil {
 					a.askedOf(v.Now, v.Asked)
 					a.unasked(v.Asked)
 				}
@@ -117,8 +119,9 @@ func asked[T any](a *app, arg string, ask func(node.WhereQuery) (T, error)) (v T
 	return v, err
 }
 
-func (a *app) where(v node.Whereabouts) error {
-	first := v.Places[0]
+// where lists the places of a content, under the name that it was asked for by.
+func (a *app) where(v node.Whereabouts, asked string) error {
+	first := v.Places[max(0, slices.IndexFunc(v.Places, func(e node.Entry) bool { return e.Name == path.Base(asked) }))]
 	parts := []string{escape(first.Name), entrySize(first)}
 	if first.Name == "" { // a location as a whole
 		parts[0] = escape(first.Path)

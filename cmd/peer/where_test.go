@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"peerdex/node"
 )
 
 // What an argument names: a hash and an id by their form, anything else a path, and what is no path but might
@@ -29,6 +33,20 @@ func TestWhereNames(t *testing.T) {
 		b.run("where", arg)
 		if got := b.fake.log(); got != want {
 			t.Errorf("where %s: %q, want %q", arg, got, want)
+		}
+	}
+}
+
+// The answer stands under the name that was asked for, wherever that copy is in the list.
+func TestWhereIsCalled(t *testing.T) {
+	v := node.Whereabouts{Places: []node.Entry{{Name: "first"}, {Name: hostile}}}
+	for arg, want := range map[string]string{"/x/" + hostile: hostile, "nas:photos/" + hostile: hostile, "/x/other": "first", "blake3:9f2c41d8": "first"} {
+		var b bytes.Buffer
+		if err := (&app{out: &b, zone: time.UTC}).where(v, arg); err != nil {
+			t.Fatal(err)
+		}
+		if out := b.String(); !strings.HasPrefix(out, escape(want)+"   ") {
+			t.Errorf("where %s: %q, want %q first", arg, out, want)
 		}
 	}
 }
