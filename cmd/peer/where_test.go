@@ -42,7 +42,7 @@ func TestWhereIsCalled(t *testing.T) {
 	v := node.Whereabouts{Places: []node.Entry{{Name: "first"}, {Name: hostile}}}
 	for arg, want := range map[string]string{"/x/" + hostile: hostile, "nas:photos/" + hostile: hostile, "/x/other": "first", "blake3:9f2c41d8": "first"} {
 		var b bytes.Buffer
-		if err := (&app{out: &b, zone: time.UTC}).where(v, arg); err != nil {
+		if err := (&app{out: &b, zone: time.UTC, env: func(string) string { return "" }}).where(v, arg); err != nil {
 			t.Fatal(err)
 		}
 		if out := b.String(); !strings.HasPrefix(out, escape(want)+"   ") {
