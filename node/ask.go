@@ -52,7 +52,7 @@ const (
 )
 
 // errNoSign ends a question to a device that answers nothing at all.
-var errNoSign = fmt.Errorf("no sign of life within %v: %w", askSign, protocol.CodeTimeout)
+var errNoSign = &because{protocol.CodeTimeout, fmt.Sprintf("no sign of life within %.0f s", askSign.Seconds())}
 
 // lazyIn returns the locations of those given that are followed by head only.
 func (n *Node) lazyIn(all []catalog.Location) (out []catalog.Location) {
@@ -157,7 +157,7 @@ func (n *Node) askSince(ctx context.Context, since time.Time, l catalog.Location
 func silence(err error) string {
 	switch {
 	case errors.Is(err, errNoSign):
-		return fmt.Sprintf("no sign of life within %.0f s", askSign.Seconds())
+		return errNoSign.Error()
 	case errors.Is(err, protocol.CodeTimeout), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer within %.0f s", askWithin.Seconds())
 	}

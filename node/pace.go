@@ -19,7 +19,7 @@ const (
 )
 
 // errSlow ends a pull from a donor that does not keep pace.
-var errSlow = fmt.Errorf("less than %d KiB came in %v of waiting, and another donor is there: %w", paceLeast>>10, paceWindow, protocol.CodeTimeout)
+var errSlow = &because{protocol.CodeTimeout, fmt.Sprintf("less than %d KiB came in %v of waiting, and another donor is there", paceLeast>>10, paceWindow)}
 
 // pace is what had come in a pull, and how long that was waited for, when the window at hand began.
 type pace struct {

@@ -42,6 +42,11 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 		lacks += l
 	}
 	yes, why := snapshot.Decide(held, lacks, n.cfg.Thresholds.Snapshot, n.peers[p.donor].snapshots, now)
+	for d, other := range n.pulls {
+		if yes && d != p.donor && other.snapshot != nil {
+			yes, why = false, "another is being taken"
+		}
+	}
 	if yes {
 		yes, why = n.mayLoad(lacks, why, now)
 	}

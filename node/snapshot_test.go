@@ -168,7 +168,8 @@ func TestNoSnapshotToBeHad(t *testing.T) {
 	}
 }
 
-// endsAll fails unless every session that was begun for a feed was told to end once, and no other.
+// endsAll waits until no session is open, and fails unless each that was begun for a feed was told to end once, and no
+// other.
 func (r *running) endsAll(t *testing.T) {
 	t.Helper()
 	type of struct {
@@ -176,27 +177,27 @@ func (r *running) endsAll(t *testing.T) {
 		session eventlog.ID
 		feed    string
 	}
-	open := map[of]int{}
-	for _, e := range r.logged() {
-		kind, what, session := strings.Cut(string(e.Type), "_session_")
-		if !session {
-			continue
+	var wrong string
+	await(t, "the end of every session", func() bool {
+		open := map[of]bool{}
+		wrong = ""
+		for _, e := range r.logged() {
+			kind, what, session := strings.Cut(string(e.Type), "_session_")
+			if !session {
+				continue
+			}
+			d := details[eventlog.BackfillSessionCompleted](t, e) // the feed is what all have
+			k := of{kind, e.CorrelationID, d.Feed}
+			if began := what == "started"; began == open[k] {
+				wrong = fmt.Sprintf("%s of %s in session %s, open: %v", e.Type, d.Feed, k.session, open[k])
+			} else if open[k] = began; !began {
+				delete(open, k)
+			}
 		}
-		d := details[eventlog.BackfillSessionCompleted](t, e) // the feed is what all have
-		k := of{kind, e.CorrelationID, d.Feed}
-		switch n := open[k]; {
-		case what == "started" && n == 0:
-			open[k]++
-		case what != "started" && n == 1:
-			open[k]--
-		default:
-			t.Errorf("%s of %s comes in session %s while %d are open", e.Type, d.Feed, k.session, n)
-		}
-	}
-	for k, n := range open {
-		if n > 0 {
-			t.Errorf("%s of %s has no end", k.kind, k.feed)
-		}
+		return len(open) == 0
+	})
+	if wrong != "" {
+		t.Error(wrong)
 	}
 }
 
@@ -223,6 +224,49 @@ func TestSnapshotOfBefore(t *testing.T) {
 		if got := by[locationFeed(a.self, id).String()]; len(got) != 1 || got[0] != want {
 			t.Errorf("began with %v, want one by %s", got, want)
 		}
+	}
+	b.endsAll(t)
+}
+
+// Of two donors, of which neither holds what the other does, one gives a snapshot, and the other pages meanwhile: a
+// store is loaded with one at a time, and nothing has to be refused for that.
+func TestOneSnapshotAtATime(t *testing.T) {
+	const files = defaultBulk + 100
+	a, b, _, inA, ofA := pair(t)
+	c := start(t, filepath.Join(t.TempDir(), "c"), "c")
+	inC := t.TempDir()
+	touch(t, inC, "one")
+	ofC := c.index(inC)
+	c.joins(a)
+	await(t, "all in step", inStep(a, b, c))
+	await(t, "all have met", func() bool { return connected(a, b)() && connected(b, c)() && connected(a, c)() })
+	a.setFetch(c, ofC, FetchLazy)
+	c.setFetch(a, ofA, FetchLazy)
+	b.setFetch(a, ofA, FetchLazy) // what is held of it goes
+	b.setFetch(c, ofC, FetchLazy)
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	b.setFetch(a, ofA, FetchEager)
+	b.setFetch(c, ofC, FetchEager)
+	fillFolder(t, inA, files)
+	fillFolder(t, inC, files)
+	await(t, "word of all files", func() bool { return b.toldOf(a, ofA, files)() && b.toldOf(c, ofC, files)() })
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the files of both", func() bool { return len(b.names(a.self, ofA)) == files+1 && len(b.names(c.self, ofC)) == files+1 })
+	by := map[string]string{}
+	for _, e := range b.logged(eventlog.StrategySelected{}.Type()) {
+		if d := details[eventlog.StrategySelected](t, e); d.EntryCount >= files {
+			by[d.Strategy] += d.Why
+		}
+	}
+	if !strings.HasPrefix(by[StrategySnapshot], "0 entries are held") || !strings.HasSuffix(by[StrategyBulk], "no snapshot: another is being taken") || len(by) != 2 {
+		t.Errorf("chose %q", by)
+	}
+	if e := b.logged(eventlog.MemoryRefused{}.Type(), eventlog.BackfillSessionFailed{}.Type()); len(e) > 0 {
+		t.Errorf("told %s", e[0].Summary)
 	}
 	b.endsAll(t)
 }

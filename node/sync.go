@@ -451,7 +451,16 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 }
 
 // errDonorLost ends a pull whose donor is not there any more.
-var errDonorLost = fmt.Errorf("the donor answers nothing any more: %w", protocol.CodeLost)
+var errDonorLost = &because{protocol.CodeLost, "the donor answers nothing any more"}
+
+// because is a code with words of its own.
+type because struct {
+	code protocol.Code
+	text string
+}
+
+func (b *because) Error() string { return b.text }
+func (b *because) Unwrap() error { return b.code }
 
 // notTheirs reports whether it is nothing of the donor's that ended a pull: this device has no memory or no room for
 // what came, or failed, or a person ended it.
