@@ -41,7 +41,7 @@ func (n *Node) planSnapshot(p *pulling, now time.Time) {
 	for _, l := range n.lacksOf(fresh, p.donor) {
 		lacks += l
 	}
-	yes, why := snapshot.Decide(held, lacks, n.cfg.Thresholds.Snapshot, n.peers[p.donor].snapshots, now)
+	yes, why := snapshot.Decide(held, lacks, n.cfg.Thresholds.Snapshot, n.fetcher.Kept(), n.peers[p.donor].snapshots, now)
 	for d, other := range n.pulls {
 		if yes && d != p.donor && other.snapshot != nil {
 			yes, why = false, "another is being taken"

@@ -24,12 +24,13 @@ type Attempts struct {
 
 // Decide says whether to begin a session with a snapshot: this device holds so many entries of other devices'
 // locations, and lacks so many that the donor has. Up to from, and where as much is held already, which would be
-// written once more, the pages of a delta are as fast. why is told with the choice.
-func Decide(held, lacks, from uint64, donor Attempts, now time.Time) (yes bool, why string) {
+// written once more, the pages of a delta are as fast, unless chunks of one that broke off are kept: they would come
+// again as pages. why is told with the choice.
+func Decide(held, lacks, from uint64, kept bool, donor Attempts, now time.Time) (yes bool, why string) {
 	switch {
 	case lacks <= from:
 		return false, "only " + english.Plural(lacks, "entry is", "entries are") + " lacking"
-	case held >= from:
+	case held >= from && !kept:
 		return false, english.Plural(held, "entry is", "entries are") + " held already"
 	case now.Before(donor.failed.Add(Again)):
 		return false, "the donor gave no snapshot not long ago"

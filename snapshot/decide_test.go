@@ -15,17 +15,21 @@ func TestDecide(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		held, lacks uint64
+		kept        bool
 		failed      time.Time
 		want        bool
 	}{
-		{0, from, time.Time{}, false},
-		{0, from + 1, time.Time{}, true},
-		{from - 1, from + 1, time.Time{}, true},
-		{from, from + 1, time.Time{}, false},
-		{0, from + 1, now.Add(-Again + 1), false},
-		{0, from + 1, now.Add(-Again), true},
+		{0, from, false, time.Time{}, false},
+		{0, from + 1, false, time.Time{}, true},
+		{from - 1, from + 1, false, time.Time{}, true},
+		{from, from + 1, false, time.Time{}, false},
+		{from, from + 1, true, time.Time{}, true},
+		{0, from, true, time.Time{}, false},
+		{from, from + 1, true, now.Add(-Again + 1), false},
+		{0, from + 1, false, now.Add(-Again + 1), false},
+		{0, from + 1, false, now.Add(-Again), true},
 	} {
-		if yes, why := Decide(c.held, c.lacks, from, Attempts{failed: c.failed}, now); yes != c.want || why == "" {
+		if yes, why := Decide(c.held, c.lacks, from, c.kept, Attempts{failed: c.failed}, now); yes != c.want || why == "" {
 			t.Errorf("%d held, %d lacking: %v, %s", c.held, c.lacks, yes, why)
 		}
 	}
@@ -52,7 +56,7 @@ func TestAttempts(t *testing.T) {
 		if pages := a.Ended(c.err, now); pages != c.pages {
 			t.Errorf("end %d, %v: pages %v", i, c.err, pages)
 		}
-		if yes, _ := Decide(0, 2, 1, a, now); yes && c.pages {
+		if yes, _ := Decide(0, 2, 1, false, a, now); yes && c.pages {
 			t.Errorf("after end %d, %v, a snapshot is asked for", i, c.err)
 		}
 	}

@@ -200,6 +200,12 @@ func (r *remote) keep(i int, b []byte) error {
 	return nil
 }
 
+// Kept reports whether chunks are kept of a snapshot that broke off.
+func (f *Fetcher) Kept() bool {
+	names, err := os.ReadDir(f.Dir)
+	return err == nil && slices.ContainsFunc(names, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) == "" })
+}
+
 // stale is how long chunks are kept for a transfer that does not go on.
 const stale = 24 * time.Hour
 

@@ -103,7 +103,7 @@ func TestFetch(t *testing.T) {
 		t.Fatalf("a fetch that was cut gives %v", err)
 	}
 	have := len(kept(t, f))
-	if have == 0 || have >= chunks || len(a.States()) != 0 {
+	if have == 0 || have >= chunks || !f.Kept() || len(a.States()) != 0 {
 		t.Fatalf("%d of %d chunks kept, %d feeds", have, chunks, len(a.States()))
 	}
 	if _, err := second.fetch(&Fetcher{Dir: filepath.Join(t.TempDir(), "in")}, d, first.Serve, 0); err != nil {
@@ -130,7 +130,7 @@ func TestFetch(t *testing.T) {
 	if came[false] != chunks || came[true] != have {
 		t.Errorf("told of %d chunks that came and %d that were kept; want %d and %d", came[false], came[true], chunks, have)
 	}
-	if _, err := os.Stat(f.Dir); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(f.Dir); !errors.Is(err, os.ErrNotExist) || f.Kept() {
 		t.Errorf("chunks that are of no more use: %v", err)
 	}
 	if _, err := a.fetch(f, second, other.Serve, 0); !errors.Is(err, store.ErrHeld) {

@@ -163,7 +163,7 @@ func (w *world) take(a, b *node, absorb []feed.ID, m *protocol.Heads) {
 			}
 		}
 	}
-	yes, why := snapshot.Decide(held, lacks, w.from, *a.attempt(b), w.now)
+	yes, why := snapshot.Decide(held, lacks, w.from, a.fetcher.Kept(), *a.attempt(b), w.now)
 	switch {
 	case !yes:
 		if why[0] == 't' {
