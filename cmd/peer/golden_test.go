@@ -270,4 +270,8 @@ func TestFetchingLine(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+	a := &app{env: func(string) string { return "" }}
+	if got := a.fetchState(node.LocationView{Fetch: "eager", Entries: 9000, Files: 1000, Lacks: 8000}); got != a.glyph(busy)+" eager, lacks up to 8,000" {
+		t.Errorf("in the table of locations: %q", got)
+	}
 }

@@ -246,7 +246,7 @@ func (a *app) locationState(l node.LocationView) string {
 func (a *app) fetchState(l node.LocationView) string {
 	switch {
 	case l.Lacks > 0 || l.Waits != "":
-		return a.glyph(busy) + " " + escape(l.Fetch) + ", lacks " + english.Count(l.Lacks)
+		return a.glyph(busy) + " " + escape(l.Fetch) + ", lacks up to " + english.Count(l.Lacks)
 	case node.Fetch(l.Fetch) == node.FetchLazy:
 		return a.glyph(away) + " lazy, " + english.Plural(l.Entries, "entry", "entries")
 	case node.Fetch(l.Fetch) == node.FetchMetered:
