@@ -56,6 +56,17 @@ type Result struct {
 	newest     hlc.Stamp // of the registers that came in
 }
 
+// keys returns the keys of all entries.
+func (c Change) keys() [][]byte {
+	out := make([][]byte, 0, len(c.Entries)+len(c.Remove))
+	for _, entries := range [][]feed.Entry{c.Entries, c.Remove} {
+		for _, e := range entries {
+			out = append(out, e.Key)
+		}
+	}
+	return out
+}
+
 const maxRejects = 16
 
 // Apply carries out c. It is the one door through which other devices' records come in, and it is
@@ -83,7 +94,7 @@ func (s *Store) Apply(c Change) (Result, error) {
 			return res, err
 		}
 	}
-	ahead, err := s.foresee(c)
+	ahead, err := s.foresee(c.Feed, c.keys())
 	if err != nil {
 		return res, fmt.Errorf("apply to feed %v: %w", c.Feed, err)
 	}

@@ -58,7 +58,7 @@ type engine struct {
 	log  *slog.Logger
 	free func(dir string) (uint64, error)
 
-	write sync.Mutex // one writer at a time: Badger's own conflict detection is off; taken before mu
+	write turn // one writer at a time: Badger's own conflict detection is off; taken before mu
 
 	mu       sync.Mutex // guards closed, on, and on's active against Add after Wait
 	closed   bool
@@ -88,7 +88,7 @@ func openBadger(root string, free func(dir string) (uint64, error), log *slog.Lo
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
-	e := &engine{root: root, log: log, free: free}
+	e := &engine{root: root, log: log, free: free, write: newTurn()}
 	if err := e.room(MinFree / 2); err != nil { // Badger maps new files as it opens
 		return nil, err
 	}

@@ -21,6 +21,7 @@ const (
 	commitEntries = 2000
 	commitBytes   = 512 << 10
 	recordRoom    = 96 // bytes that hold most records without growing
+	lookedUp      = 4  // so many new ones a record counts whose key may stand for something: others wait as long for it
 )
 
 // Put is one record for an own feed.
@@ -80,16 +81,17 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 	}
 	limit := commitEntries
 	for first := true; first || len(puts) > 0; first = false {
-		n, size := 0, 0
-		for n < len(puts) && n < limit && size < commitBytes {
-			size += 200 + len(puts[n].Local)
-			n++
-		}
+		n := part(puts, limit)
 		stamp, err := s.cfg.Clock()
 		if err != nil {
 			return head, err
 		}
+		ahead, err := s.foresee(id, oldKeys(puts[:n]))
+		if err != nil {
+			return head, fmt.Errorf("commit to feed %v: %w", id, err)
+		}
 		err = s.update(func(t *tx) error {
+			t.foreseen = ahead
 			if s.Frozen() && !mutant.Is("frozen_writes") {
 				return ErrFrozen
 			}
@@ -113,6 +115,27 @@ func (s *Store) commit(id feed.ID, puts []Put, j jump) (head feed.Head, err erro
 		puts, j = puts[n:], jump{}
 	}
 	return head, nil
+}
+
+// part returns how many of puts, one at least, one transaction takes.
+func part(puts []Put, limit int) (n int) {
+	for weight, size := 0, 0; n < len(puts) && weight < limit && size < commitBytes; n++ {
+		size += 200 + len(puts[n].Local)
+		if weight++; !puts[n].New {
+			weight += lookedUp - 1
+		}
+	}
+	return n
+}
+
+// oldKeys returns the keys of puts that may stand for something.
+func oldKeys(puts []Put) (keys [][]byte) {
+	for _, p := range puts {
+		if !p.New {
+			keys = append(keys, p.Record.Key())
+		}
+	}
+	return keys
 }
 
 // sign writes puts at the next sequence numbers and settles the feed at a head signed for the result

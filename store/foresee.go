@@ -5,14 +5,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"peerdex/feed"
 	"peerdex/kv"
 )
 
-// foreseeFrom is how many entries a change has at least for what they meet to be read ahead.
+// foreseeFrom is how many keys there are at least for what they stand for to be read ahead.
 const foreseeFrom = 64
 
-// foreseen is what the entries of a change will meet in their feed, read before the transaction by all processors
-// at once: a transaction reads one thing after another, which for changes all over a large feed is most of the
+// foreseen is what some keys stand for in their feed, read before the transaction by all processors at once: a
+// transaction reads one thing after another while others wait, which for changes all over a large feed is most of the
 // work. It holds as long as nobody else has written the feed. Each fact is used once, since the transaction may
 // change it.
 type foreseen struct {
@@ -21,33 +22,26 @@ type foreseen struct {
 	leaves map[uint64]storedLeaf
 }
 
-// foresee reads what a change will meet. A feed that is coming for the first time meets nothing.
-func (s *Store) foresee(c Change) (*foreseen, error) {
+// foresee reads what keys stand for. In a feed that is coming for the first time that is nothing.
+func (s *Store) foresee(id feed.ID, keys [][]byte) (*foreseen, error) {
 	s.mu.Lock()
-	r := s.rows[c.Feed]
+	r := s.rows[id]
 	s.mu.Unlock()
-	n := len(c.Entries) + len(c.Remove)
-	if n < foreseeFrom || r == nil || r.state.Count == 0 || r.state.Floor.IsGenesis() {
+	if len(keys) < foreseeFrom || r == nil || r.state.Count == 0 || r.state.Floor.IsGenesis() {
 		return nil, nil
 	}
-	key := func(i int) []byte {
-		if i < len(c.Entries) {
-			return c.Entries[i].Key
-		}
-		return c.Remove[i-len(c.Entries)].Key
-	}
-	old := make([]*held, n)
-	err := s.each(n, func(k kv.Reader, i int) (err error) {
-		old[i], err = getEntry(k, r.num, key(i))
+	old := make([]*held, len(keys))
+	err := s.each(len(keys), func(k kv.Reader, i int) (err error) {
+		old[i], err = getEntry(k, r.num, keys[i])
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &foreseen{of: r, old: make(map[string]*held, n), leaves: map[uint64]storedLeaf{}}
+	f := &foreseen{of: r, old: make(map[string]*held, len(keys)), leaves: map[uint64]storedLeaf{}}
 	var touched []uint64
 	for i, h := range old {
-		f.old[string(key(i))] = h
+		f.old[string(keys[i])] = h
 		if h == nil {
 			continue
 		}

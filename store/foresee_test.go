@@ -27,7 +27,7 @@ func TestForesee(t *testing.T) {
 	}
 	first := a.commit(t, id, puts(1000, "first")...)
 	c := bring(a.after(t, id, 0), first)
-	if f, err := b.foresee(c); f != nil || err != nil {
+	if f, err := b.foresee(id, c.keys()); f != nil || err != nil {
 		t.Errorf("a feed that comes for the first time meets %v, %v", f, err)
 	}
 	if _, err := b.Apply(c); err != nil {
@@ -36,7 +36,7 @@ func TestForesee(t *testing.T) {
 
 	second := a.commit(t, id, puts(300, "second")...)
 	changed := a.after(t, id, first.Seq)
-	ahead, err := b.foresee(bring(changed, second))
+	ahead, err := b.foresee(id, bring(changed, second).keys())
 	if err != nil || len(ahead.old) != 300 || len(ahead.leaves) != 2 || ahead.old[string(changed[7].Key)].Seq != 8 {
 		t.Fatalf("foreseen: %v, %v", ahead, err)
 	}

@@ -95,10 +95,10 @@ type Store struct {
 	rolled   bool    // the marker is ahead of the store, or of another instance
 	reaping  reaping // Reap's alone
 
-	writing  sync.Mutex // held from the start of a transaction until rows shows it
-	topNum   num        // the highest number a Load has given out; guarded by writing
-	follower Follower   // nil: none; guarded by writing
-	unseen   *unseen    // of the feed that came last; nil: none; guarded by writing
+	writing  turn     // held from the start of a transaction until rows shows it
+	topNum   num      // the highest number a Load has given out; guarded by writing
+	follower Follower // nil: none; guarded by writing
+	unseen   *unseen  // of the feed that came last; nil: none; guarded by writing
 
 	mu         sync.Mutex // guards the fields below; never held during a transaction
 	rows       map[feed.ID]*row
@@ -137,7 +137,7 @@ func New(eng kv.Engine, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg.withDefaults(), eng: eng,
 		rows: map[feed.ID]*row{}, claims: map[feed.ID]bool{}, edited: map[record.EntityKind]uint64{},
-		wakes: map[chan struct{}]bool{}, dirty: make(chan struct{}, 1),
+		wakes: map[chan struct{}]bool{}, dirty: make(chan struct{}, 1), writing: newTurn(),
 	}
 	if err := s.checkSchema(); err != nil {
 		return nil, err
