@@ -13,7 +13,6 @@ import (
 
 	"peerdex/eventlog"
 	"peerdex/feed"
-	"peerdex/kv"
 	"peerdex/record"
 	"peerdex/store"
 )
@@ -21,6 +20,7 @@ import (
 const (
 	measureEvery = 5 * time.Second
 	refreshEvery = time.Minute // without a change: registers of a fast clock win when their time comes
+	tidyEvery    = time.Hour
 	collectEvery = time.Hour
 	collectLeast = 1000 // tombstones of a location before collecting them pays
 )
@@ -88,7 +88,7 @@ type place struct {
 	seq, count, cursor uint64
 }
 
-// housekeep measures, publishes changed addresses, closes the pairing window and collects tombstones.
+// housekeep measures, publishes changed addresses and closes the pairing window.
 func (n *Node) housekeep(ctx context.Context) error {
 	addrs, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
 	if err != nil {
@@ -96,10 +96,10 @@ func (n *Node) housekeep(ctx context.Context) error {
 	}
 	defer addrs.Close()
 	listens := n.addrs()
-	measure, invites, collect := time.NewTicker(measureEvery), time.NewTimer(0), time.NewTicker(collectEvery)
+	measure, invites, tidy := time.NewTicker(measureEvery), time.NewTimer(0), time.NewTicker(tidyEvery)
 	defer measure.Stop()
 	defer invites.Stop()
-	defer collect.Stop()
+	defer tidy.Stop()
 	for {
 		var err error
 		select {
@@ -123,9 +123,9 @@ func (n *Node) housekeep(ctx context.Context) error {
 			var next time.Duration
 			next, err = n.reviewInvites(now)
 			invites.Reset(next)
-		case <-collect.C:
+		case <-tidy.C:
 			n.snapshots.Tidy()
-			err = errors.Join(n.collect(), n.fetcher.Tidy(time.Now()))
+			err = n.fetcher.Tidy(time.Now())
 		case <-ctx.Done():
 			return nil
 		}
@@ -137,40 +137,63 @@ func (n *Node) housekeep(ctx context.Context) error {
 	}
 }
 
-// reap takes dropped feeds off the disk, in transactions small enough for others to write in between: what was dropped
-// just now, and what a process before this one was not through with.
-func (n *Node) reap(ctx context.Context) error {
+// clear takes off the disk what nobody reads any more: dropped feeds, of which a process before this one may have left
+// some, and tombstones.
+func (n *Node) clear(ctx context.Context) error {
 	wake, cancel := n.store.Watch()
 	defer cancel()
+	collect := time.NewTicker(collectEvery)
+	defer collect.Stop()
 	for {
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = n.store.Reap(); errors.Is(err, store.ErrNoSpace) { // said elsewhere; what is written when there is room again wakes
-				more = false
-			} else if err != nil {
-				return err
-			}
+		err := n.inSteps(ctx, n.store.Reap)
+		if err != nil {
+			return err
 		}
 		select {
 		case <-wake:
+		case <-collect.C:
+			err = n.collect(ctx)
 		case <-ctx.Done():
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
+// inSteps calls step until nothing more is left to do. Nobody waits for that: each step is made durable, so that the
+// disk has little at a time to write, and afterwards there is rest for as long as it took.
+func (n *Node) inSteps(ctx context.Context, step func() (more bool, err error)) error {
+	for more := true; more && ctx.Err() == nil; {
+		start := time.Now()
+		var err error
+		if more, err = step(); err == nil {
+			err = n.store.Sync()
+		}
+		switch {
+		case errors.Is(err, store.ErrNoSpace), errors.Is(err, store.ErrFrozen): // said elsewhere; the next call goes on
+			return nil
+		case err != nil:
+			return err
+		}
+		wait(ctx, time.Since(start))
+	}
+	return nil
+}
+
 // collect drops the tombstones of own locations where they have become many (rule 3).
-func (n *Node) collect() error {
+func (n *Node) collect(ctx context.Context) error {
 	for _, st := range n.store.States() {
 		counts := n.store.Counts(st.Feed)
 		if st.Feed.Device != n.self || st.Feed.IsDevice() || st.Settled == nil ||
 			counts.Tombstones < collectLeast || counts.Tombstones < st.Count/4 {
 			continue
 		}
-		err := kv.ErrTooBig
-		for seq := st.Settled.Seq; errors.Is(err, kv.ErrTooBig) && seq > st.Settled.GC; seq = (seq + st.Settled.GC) / 2 {
-			_, err = n.store.Collect(st.Feed, seq)
-		}
+		err := n.inSteps(ctx, func() (more bool, err error) {
+			h, err := n.store.Collect(st.Feed, st.Settled.Seq)
+			return h.GC < st.Settled.Seq, err
+		})
 		if err != nil {
 			return err
 		}

@@ -155,7 +155,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.dialPeers(ctx) })
 	g.Go(func() error { return n.pullFeeds(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
-	g.Go(func() error { return n.reap(ctx) })
+	g.Go(func() error { return n.clear(ctx) })
 	g.Go(func() error { return n.index(ctx) })
 	g.Go(func() error { return loadNames(ctx) })
 	g.Go(func() error { return n.reloadRewritten(ctx) })

@@ -265,8 +265,8 @@ func (t *tx) drop(r *row, e feed.Entry, res *Result) ([]record.Register, error) 
 	return t.lost(r, h, nil)
 }
 
-// sweepMost is how many tombstones one transaction of Sweep drops: each takes four keys.
-const sweepMost = 2000
+// sweepMost is how many tombstones one transaction drops: each takes four keys.
+const sweepMost = 1000
 
 // Sweep drops some tombstones with a seq up to gc of another device's feed, where a Change that settles
 // there would be too big with all of them, and returns how many. The feed is unsettled then, at cursor. admitted is
@@ -284,7 +284,7 @@ func (s *Store) Sweep(id feed.ID, gc uint64, cursor *feed.Cursor, admitted uint6
 			if err != nil {
 				return err
 			}
-			if dropped, err = t.dropTombstones(r, gc, most); err != nil || dropped == 0 {
+			if _, dropped, err = t.dropTombstones(r, gc, most); err != nil || dropped == 0 {
 				t.rows = map[feed.ID]*row{} // nothing to write
 				return err
 			}
@@ -313,8 +313,11 @@ func (t *tx) settle(r *row, c Change) error {
 		return err
 	}
 	if !mutant.Is("gc_not_dropped") {
-		if _, err := t.dropTombstones(r, c.Settle.GC, 0); err != nil {
+		switch upTo, _, err := t.dropTombstones(r, c.Settle.GC, sweepMost); {
+		case err != nil:
 			return err
+		case upTo < c.Settle.GC: // whoever settles sweeps first
+			return kv.ErrTooBig
 		}
 	}
 	root, err := t.root(r, c.Settle.Seq)

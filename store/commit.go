@@ -57,6 +57,7 @@ type jump struct {
 	above uint64 // seq to exceed
 	onto  uint64 // boot of the head jumped over
 	gc    uint64 // collect tombstones up to here
+	most  int    // but no more than so many at once; 0: all
 	force bool   // sign even if there is nothing to put
 
 	admitted uint64 // as of a Change: some of it came from a peer. Asked of the first transaction alone, whose
@@ -178,7 +179,8 @@ func (t *tx) sign(r *row, puts []Put, j jump, stamp hlc.Stamp) (feed.Head, error
 	if !wrote {
 		at++ // every operation that changes the head takes a seq
 	}
-	if _, err := t.dropTombstones(r, gc, 0); err != nil {
+	gc, _, err = t.dropTombstones(r, gc, j.most)
+	if err != nil {
 		return feed.Head{}, err
 	}
 	root, err := t.root(r, at)
@@ -223,16 +225,25 @@ func (r *row) settle(h feed.Head) {
 	}
 }
 
-// dropTombstones takes out every tombstone with a seq up to gc, or the first few if most is positive, and
-// returns how many that were.
-func (t *tx) dropTombstones(r *row, gc uint64, most int) (int, error) {
+// dropTombstones takes out the tombstones with a seq up to gc, at most the first so many if most is positive. It
+// returns up to which seq none is left, and how many it took out.
+func (t *tx) dropTombstones(r *row, gc uint64, most int) (upTo uint64, dropped int, err error) {
 	if gc == 0 || r.counts.Tombstones == 0 || r.state.Feed.IsDevice() {
-		return 0, nil
+		return gc, 0, nil
 	}
 	var drop []*held
-	err := t.kv.ScanKeys(r.num.key(famTomb, 0), nil, func(k []byte) error {
+	upTo = gc
+	var from []byte
+	if r.swept > 0 { // not over all those that were dropped before
+		from = r.num.tomb(r.swept+1, nil)
+	}
+	err = t.kv.ScanKeys(r.num.key(famTomb, 0), from, func(k []byte) error {
 		seq, key := splitEntry(k)
-		if seq > gc || most > 0 && len(drop) == most {
+		switch {
+		case seq > gc:
+			return kv.Stop
+		case most > 0 && len(drop) == most:
+			upTo = seq - 1
 			return kv.Stop
 		}
 		var id record.EntryID
@@ -246,17 +257,17 @@ func (t *tx) dropTombstones(r *row, gc uint64, most int) (int, error) {
 			err = t.erase(r, h, true)
 		}
 	}
-	return len(drop), err
+	r.swept = max(r.swept, upTo)
+	return upTo, len(drop), err
 }
 
-// Collect drops every tombstone of an own location feed up to seq (rule 3), in one transaction; it
-// returns kv.ErrTooBig if they are too many: collect up to a lower seq first. Device feeds are never
-// collected.
+// Collect drops tombstones of an own location feed up to seq (rule 3), the first sweepMost of them, so that others
+// write soon. If the head that it returns has a GC below seq, there are more. Device feeds are never collected.
 func (s *Store) Collect(id feed.ID, seq uint64) (feed.Head, error) {
 	if id.IsDevice() && !mutant.Is("device_gc") {
 		return feed.Head{}, fmt.Errorf("collect feed %v: device feeds keep their deletes", id)
 	}
-	return s.commit(id, nil, jump{gc: seq, force: true})
+	return s.commit(id, nil, jump{gc: seq, most: sweepMost, force: true})
 }
 
 // Jump signs a head above one that peers hold and this store does not recognise (rule 15).

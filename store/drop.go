@@ -11,7 +11,7 @@ import (
 )
 
 // reapKeys is how many keys one transaction of Reap deletes.
-const reapKeys = 5000
+const reapKeys = 2000
 
 // Drop forgets a feed: it is gone for every reader when Drop returns, whatever its size; Reap takes its
 // keys off the disk later. The number it had is never used again.

@@ -26,6 +26,7 @@ type row struct {
 	height int
 	counts Counts
 	after  uint64 // of an own feed: sign above this seq (marker, rule 15)
+	swept  uint64 // no tombstone has a seq up to this; 0: not known. Of this process alone
 }
 
 const rowVersion = 1

@@ -296,6 +296,9 @@ func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 		return t.place(r, rec)
 	case record.Tombstone:
 		r.counts.Tombstones++
+		if e.Seq <= r.swept {
+			r.swept = 0
+		}
 		return t.kv.Set(r.num.tomb(e.Seq, e.Key), nil)
 	case record.Register:
 		r.counts.Registers++
