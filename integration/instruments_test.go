@@ -287,7 +287,14 @@ func TestEveryInstrument(t *testing.T) {
 	a.ask(&node.Listing{}, "ls", dir)
 	library := filepath.Join(tempDir(t), "library")
 	a.ask(&node.SnapshotView{}, "snapshot", "export", library)
-	b.wantProblem(t, 7, node.CodeConflict, "snapshot", "import", library) // which it holds
+	spoilt := filepath.Join(tempDir(t), "spoilt")
+	write(t, spoilt, "no snapshot")
+	b.wantProblem(t, 9, node.CodeIntegrity, "snapshot", "import", spoilt)
+	a.wantProblem(t, 7, node.CodeConflict, "snapshot", "export", library) // which is there
+	var known node.SnapshotView
+	if b.ask(&known, "snapshot", "import", library); known.Feeds != 0 || known.Held == 0 {
+		t.Errorf("of what it holds: %+v", known)
+	}
 	write(t, filepath.Join(dir, "twin"), "read")
 	write(t, filepath.Join(dir, "other twin"), "read")
 	a.ask(&node.LocationView{}, "locations", "set", dir, "--hash", "all")
