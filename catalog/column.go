@@ -184,6 +184,15 @@ func (c *Catalog) Follow() (load func(ctx context.Context) error, err error) {
 	}, nil
 }
 
+func (c *column) isReady() bool {
+	select {
+	case <-c.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // loaded waits until Load has done its work.
 func (c *Catalog) loaded(ctx context.Context) error {
 	select {

@@ -155,6 +155,7 @@ func sight(i Item) string {
 // check compares the column with the store, and what queries find with the oracle.
 func check(tb rapid.TB, c *Catalog, s *side, queries ...query.Query) {
 	tb.Helper()
+	checkFolders(tb, c, s)
 	for _, q := range append(queries, query.Query{}) {
 		o := FindOptions{Query: q}
 		for _, term := range q.Terms() {

@@ -42,8 +42,6 @@ type Reader interface {
 	Entries(id feed.ID, fn func(store.Row) error) error
 	// Entry returns one entry, tombstones included; false if there is none.
 	Entry(id feed.ID, key []byte) (store.Row, bool, error)
-	// Children calls fn for the live entries of a directory, sorted by the bytes of their names, from on.
-	Children(id feed.ID, parent record.EntryID, from string, fn func(name string, child record.EntryID) error) error
 	// Follow makes f hear of every change of files from now on, and returns what was there before.
 	Follow(f store.Follower) (*store.Past, error)
 	// Registers calls fn for the winners of one kind of entity, ordered by key.

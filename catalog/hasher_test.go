@@ -86,7 +86,9 @@ func shelved(tb testing.TB, cfg Config) (*bench, *shelf) {
 // hashOf returns what the feed says of the content at a path of a location.
 func (b *bench) hashOf(l Location, rel string) record.Hash {
 	b.Helper()
-	it, err := New(b.feeds).Resolve(l.Owner, l.Path+"/"+rel)
+	c := New(b.feeds)
+	load(b.TB, c)
+	it, err := c.Resolve(b.Context(), Ref{l.Owner, l.Path + "/" + rel})
 	if err != nil {
 		return record.Hash{}
 	}

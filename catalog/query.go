@@ -1,12 +1,12 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"peerdex/feed"
-	"peerdex/kv"
 	"peerdex/record"
 	"peerdex/store"
 )
@@ -43,50 +43,112 @@ func within(path, folder string) ([]string, bool) {
 	return strings.FieldsFunc(rest, func(r rune) bool { return r == '/' }), true
 }
 
-// Resolve returns what lies at a path on a device: an absolute path, or the name of a location with
-// names below it. It returns ErrNotFound for a path that is in no location, or that its location does not list: the
-// item then tells that location.
-func (c *Catalog) Resolve(device record.DeviceID, path string) (Item, error) {
+// Ref is a path on a device: absolute, or the name of a location with names below it.
+type Ref struct {
+	Device record.DeviceID
+	Path   string
+}
+
+// Resolved is what a path leads to, or why it leads nowhere: ErrNotFound for a path that is in no location, or that its
+// location does not list. The item then tells that location.
+type Resolved struct {
+	Item
+	Err error
+}
+
+// Resolve is ResolveAll for one path.
+func (c *Catalog) Resolve(ctx context.Context, at Ref) (Item, error) {
+	all, err := c.ResolveAll(ctx, []Ref{at})
+	if err != nil {
+		return Item{}, err
+	}
+	return all[0].Item, all[0].Err
+}
+
+// ResolveAll returns what lies at some paths, in their order. It waits until all names are in memory.
+func (c *Catalog) ResolveAll(ctx context.Context, refs []Ref) ([]Resolved, error) {
 	all, err := c.Locations()
 	if err != nil {
-		return Item{}, err
+		return nil, err
 	}
-	return c.ResolveIn(all, device, path)
+	type within struct {
+		Location
+		paths [][]string
+		refs  []int // that the paths are of
+	}
+	var (
+		out = make([]Resolved, len(refs))
+		in  = map[feed.ID]*within{}
+	)
+	for i, ref := range refs {
+		l, names, err := Locate(all, ref.Device, ref.Path)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		w := in[l.Feed()]
+		if w == nil {
+			w = &within{Location: l}
+			in[l.Feed()] = w
+		}
+		w.paths, w.refs = append(w.paths, names), append(w.refs, i)
+	}
+	for _, w := range in {
+		found, err := c.descend(ctx, w.Location, w.paths)
+		if err != nil {
+			return nil, err
+		}
+		for k, r := range found {
+			out[w.refs[k]] = r
+		}
+	}
+	return out, nil
 }
 
-// ResolveIn is Resolve for who asks for many paths and has what Locations returned.
-func (c *Catalog) ResolveIn(all []Location, device record.DeviceID, path string) (Item, error) {
-	l, names, err := Locate(all, device, path)
+// Descend follows names from the folder of a location down. It returns ErrNotFound where they lead nowhere, and waits
+// until all names are in memory.
+func (c *Catalog) Descend(ctx context.Context, l Location, names []string) (Item, error) {
+	all, err := c.descend(ctx, l, [][]string{names})
 	if err != nil {
 		return Item{}, err
 	}
-	return c.Descend(l, names)
+	return all[0].Item, all[0].Err
 }
 
-// Descend follows names from the folder of a location down. It returns ErrNotFound where they lead nowhere.
-func (c *Catalog) Descend(l Location, names []string) (Item, error) {
-	item := l.Root()
-	for _, name := range names {
-		var child record.EntryID
-		err := c.feeds.Children(l.Feed(), item.File.ID, name, func(have string, id record.EntryID) error {
-			if have == name {
-				child = id
-			}
-			return kv.Stop
-		})
-		if err != nil && !errors.Is(err, store.ErrUnknownFeed) {
-			return Item{}, err
+func (c *Catalog) descend(ctx context.Context, l Location, paths [][]string) ([]Resolved, error) {
+	if err := c.loaded(ctx); err != nil {
+		return nil, err
+	}
+	out := make([]Resolved, len(paths))
+	s := c.column.segment(l.Feed())
+	if s == nil {
+		s = newSegment()
+	}
+	s.RLock()
+	ids := make([]record.EntryID, len(paths))
+	for i, n := range s.descend(paths) {
+		if n != nowhere && n != noParent {
+			b, k := s.at(n)
+			ids[i] = b.ids[k]
 		}
-		f, ok, err := c.file(l.Feed(), child)
-		if err != nil {
-			return Item{}, err
+	}
+	s.RUnlock()
+	for i, names := range paths {
+		out[i].Item = l.Root()
+		if len(names) == 0 {
+			continue
+		}
+		f, ok, err := c.file(l.Feed(), ids[i])
+		if err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+			return nil, err
 		}
 		if !ok {
-			return Item{Location: l}, fmt.Errorf("%q in %q: %w", name, item.Path, ErrNotFound)
+			out[i] = Resolved{Item{Location: l}, fmt.Errorf("%q: %w", l.Item(names[:len(names)-1], record.File{Name: names[len(names)-1]}, false).Path, ErrNotFound)}
+			continue
 		}
-		item.File, item.Path = f, under(item.Path, name)
+		out[i].Item = l.Item(names[:len(names)-1], f, false)
 	}
-	return item, nil
+	return out, nil
 }
 
 // under puts a name below a path in the manner of the path.
@@ -116,33 +178,44 @@ func (c *Catalog) file(id feed.ID, e record.EntryID) (record.File, bool, error) 
 }
 
 // List returns up to limit entries of a directory that Resolve found, sorted by the bytes of their
-// names, after the name after; limit 0 returns all.
-func (c *Catalog) List(dir Item, after string, limit int) ([]Item, error) {
-	var (
-		ids []record.EntryID
-		out []Item
-	)
-	id := dir.Location.Feed()
-	err := c.feeds.Children(id, dir.File.ID, after, func(name string, child record.EntryID) error {
-		if after != "" && name <= after {
-			return nil
-		}
-		if limit > 0 && len(ids) == limit {
-			return kv.Stop
-		}
-		ids = append(ids, child)
-		return nil
-	})
-	if err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+// names, after the name after; limit 0 returns all. It waits until all names are in memory.
+func (c *Catalog) List(ctx context.Context, dir Item, after string, limit int) ([]Item, error) {
+	if err := c.loaded(ctx); err != nil {
 		return nil, err
 	}
-	for _, child := range ids {
-		f, ok, err := c.file(id, child)
+	id := dir.Location.Feed()
+	s := c.column.segment(id)
+	if s == nil {
+		return nil, nil
+	}
+	var (
+		out  []Item
+		more []int // of out, whose records say more
+	)
+	listed := s.list(dir.File.ID, after, limit)
+	s.RLock()
+	folder, _ := s.folderSlot(dir.File.ID)
+	for _, e := range listed {
+		if b, i := s.at(e.slot); b.names[i] == noName || b.parents[i]&parentMask != folder || s.name(e.slot) != e.name {
+			continue // it went away in between
+		}
+		f, says := s.file(e.slot)
+		if says {
+			more = append(more, len(out))
+		}
+		out = append(out, Item{Location: dir.Location, File: f, Path: under(dir.Path, f.Name), Lost: dir.Lost})
+	}
+	s.RUnlock()
+	for _, i := range more {
+		f, ok, err := c.file(id, out[i].File.ID)
+		if errors.Is(err, store.ErrUnknownFeed) { // dropped just now
+			return nil, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		if ok { // else it went away in between
-			out = append(out, Item{Location: dir.Location, File: f, Path: under(dir.Path, f.Name), Lost: dir.Lost})
+		if ok {
+			out[i].File = f
 		}
 	}
 	return out, nil

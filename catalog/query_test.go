@@ -72,15 +72,15 @@ func TestFindListResolve(t *testing.T) {
 		"pics/work/": true, dir + "x": false, dir + "/Holiday/IMG 1": false, "/": false, "pic": false, "pics/nope": false,
 		dir + "/work/holiday plan.txt/x": false,
 	} {
-		i, err := c.Resolve(l.Owner, path)
+		i, err := c.Resolve(t.Context(), Ref{l.Owner, path})
 		if (err == nil) != want || err != nil && !errors.Is(err, ErrNotFound) {
 			t.Errorf("resolve %q: %+v, %v", path, i, err)
 		}
 	}
-	top, err := c.Resolve(l.Owner, dir)
+	top, err := c.Resolve(t.Context(), Ref{l.Owner, dir})
 	must(t, err)
 	names := func(after string, limit int) (out []string) {
-		items, err := c.List(top, after, limit)
+		items, err := c.List(t.Context(), top, after, limit)
 		must(t, err)
 		for _, i := range items {
 			out = append(out, i.File.Name)
@@ -93,7 +93,7 @@ func TestFindListResolve(t *testing.T) {
 	if got, want := names("Holiday", 2), []string{"Straße", "work"}; !slices.Equal(got, want) {
 		t.Errorf("next page: %q, want %q", got, want)
 	}
-	file, err := c.Resolve(l.Owner, dir+"/Holiday/IMG 1.JPG")
+	file, err := c.Resolve(t.Context(), Ref{l.Owner, dir + "/Holiday/IMG 1.JPG"})
 	must(t, err)
 	info, err := os.Lstat(filepath.Join(dir, "Holiday/IMG 1.JPG"))
 	must(t, err)

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"peerdex/query"
 	"peerdex/record"
@@ -27,6 +28,9 @@ type segment struct {
 	byID    slots
 	seed    maphash.Seed
 	version uint64 // counts changes
+
+	leafing atomic.Pointer[leafing] // the folder that somebody reads page by page; nil: none
+	orphans atomic.Pointer[orphans] // as last counted; nil: never
 
 	names   [][]byte // chunks, so that growing copies nothing; no name straddles two
 	nameEnd int      // end of the last chunk

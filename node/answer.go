@@ -38,7 +38,7 @@ func (n *Node) serveLookup(ctx context.Context, conn *protocol.Conn) error {
 	switch q := m.(type) {
 	case *protocol.Lookup:
 		kind, session = "lookup", q.Session
-		err = n.answering(conn, q.Feed, func(l catalog.Location, at feed.Head) error { return n.answerLookup(conn, l, at, q) })
+		err = n.answering(conn, q.Feed, func(l catalog.Location, at feed.Head) error { return n.answerLookup(ctx, conn, l, at, q) })
 	case *protocol.Search:
 		kind, session = "search", q.Session
 		err = n.answering(conn, q.Feed, func(l catalog.Location, at feed.Head) error { return n.answerSearch(ctx, conn, l, at, q) })
@@ -105,10 +105,10 @@ func (n *Node) tellFound(conn *protocol.Conn, f *protocol.Found) error {
 	return conn.Flush()
 }
 
-func (n *Node) answerLookup(conn *protocol.Conn, l catalog.Location, at feed.Head, q *protocol.Lookup) error {
+func (n *Node) answerLookup(ctx context.Context, conn *protocol.Conn, l catalog.Location, at feed.Head, q *protocol.Lookup) error {
 	f := &protocol.Found{Head: at, Last: true}
 	names := strings.FieldsFunc(q.Path, func(r rune) bool { return r == '/' })
-	it, err := n.catalog.Descend(l, names)
+	it, err := n.catalog.Descend(ctx, l, names)
 	switch {
 	case errors.Is(err, catalog.ErrNotFound), err == nil && q.Itself && len(names) == 0:
 		f.Absent = true
@@ -118,7 +118,7 @@ func (n *Node) answerLookup(conn *protocol.Conn, l catalog.Location, at feed.Hea
 	}
 	items := []catalog.Item{it}
 	if f.Itself = q.Itself || it.File.Kind != record.Directory; !f.Itself {
-		if items, err = n.catalog.List(it, q.After, q.Limit+1); err != nil {
+		if items, err = n.catalog.List(ctx, it, q.After, q.Limit+1); err != nil {
 			return err
 		}
 	}

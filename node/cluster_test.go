@@ -216,8 +216,10 @@ func (r *running) names(owner record.DeviceID, l record.LocationID) []string {
 	if _, ok := r.store.State(id); !ok {
 		return nil
 	}
-	if err := r.store.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error {
-		out = append(out, string(name))
+	if err := r.store.Entries(id, func(row store.Row) error {
+		if rec, err := record.Decode(row.Key, row.Record); err == nil && !record.IsTombstone(row.Record) {
+			out = append(out, rec.(record.File).Name)
+		}
 		return nil
 	}); err != nil && !errors.Is(err, store.ErrUnknownFeed) {
 		r.tb.Error(err)

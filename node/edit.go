@@ -118,19 +118,8 @@ func (n *Node) items(ctx context.Context, t Targets) (out []catalog.Item, left [
 	case len(t.Paths) > maxTargets:
 		return nil, nil, tooMany(fmt.Sprint(len(t.Paths)))
 	}
-	all, err := n.catalog.Locations()
-	if err != nil {
-		return nil, nil, err
-	}
-	resolve := func(d record.DeviceID, path string) (catalog.Item, error) { return n.catalog.ResolveIn(all, d, path) }
-	for _, p := range t.Paths {
-		it, err := n.itemAt(p, resolve)
-		if err != nil {
-			return nil, nil, err
-		}
-		out = append(out, it)
-	}
-	return out, nil, nil
+	out, err = n.resolvePaths(ctx, t.Paths)
+	return out, nil, err
 }
 
 // queried returns what a query finds: more than nothing.
@@ -169,26 +158,51 @@ func tooMany(what string) error {
 }
 
 // resolvePath finds what lies at one path.
-func (n *Node) resolvePath(p PathRef) (catalog.Item, error) { return n.itemAt(p, n.catalog.Resolve) }
+func (n *Node) resolvePath(ctx context.Context, p PathRef) (catalog.Item, error) {
+	all, err := n.resolvePaths(ctx, []PathRef{p})
+	if err != nil {
+		return catalog.Item{}, err
+	}
+	return all[0], nil
+}
 
-func (n *Node) itemAt(p PathRef, resolve func(record.DeviceID, string) (catalog.Item, error)) (catalog.Item, error) {
-	d := n.self
-	if p.Device != "" {
-		var err error
-		if d, err = deviceOf(p.Device); err != nil {
-			return catalog.Item{}, err
+// resolvePaths finds what lies at some paths, all of them.
+func (n *Node) resolvePaths(ctx context.Context, paths []PathRef) ([]catalog.Item, error) {
+	refs := make([]catalog.Ref, len(paths))
+	for i, p := range paths {
+		refs[i] = catalog.Ref{Device: n.self, Path: p.Path}
+		if p.Device != "" {
+			var err error
+			if refs[i].Device, err = deviceOf(p.Device); err != nil {
+				return nil, err
+			}
 		}
 	}
-	it, err := resolve(d, p.Path)
-	if errors.Is(err, catalog.ErrNotFound) {
-		if l, _, lazy, lerr := n.lazyAt(p); lerr == nil && lazy {
-			name := n.nameLocked(d) + ":" + l.Name
-			return it, &Problem{Code: CodeConflict, Message: fmt.Sprintf("%q cannot be edited from here", p.Path),
-				Cause: name + " is lazy: its entries are not kept on this device", Try: "peer locations set " + name + " --fetch eager"}
-		}
-		return it, notListed(p.Path, it.Location)
+	all, err := n.catalog.ResolveAll(ctx, refs)
+	if err != nil {
+		return nil, err
 	}
-	return it, err
+	items := make([]catalog.Item, len(all))
+	for i, r := range all {
+		if errors.Is(r.Err, catalog.ErrNotFound) {
+			return nil, n.unresolved(paths[i], refs[i].Device, r.Location)
+		}
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		items[i] = r.Item
+	}
+	return items, nil
+}
+
+// unresolved says why a path leads to nothing here.
+func (n *Node) unresolved(p PathRef, d record.DeviceID, l catalog.Location) error {
+	if l, _, lazy, err := n.lazyAt(p); err == nil && lazy {
+		name := n.nameLocked(d) + ":" + l.Name
+		return &Problem{Code: CodeConflict, Message: fmt.Sprintf("%q cannot be edited from here", p.Path),
+			Cause: name + " is lazy: its entries are not kept on this device", Try: "peer locations set " + name + " --fetch eager"}
+	}
+	return notListed(p.Path, l)
 }
 
 // notListed says why a path leads to nothing: it is in no location, or not listed by the one it is in.

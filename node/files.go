@@ -41,13 +41,13 @@ func (n *Node) List(ctx context.Context, q ListQuery) (Listing, error) {
 		q.Limit = limit
 		return n.listAsked(ctx, q, l, names, Listing{Now: start, Device: q.Device})
 	}
-	at, err := n.resolvePath(PathRef{q.Device, q.Path})
+	at, err := n.resolvePath(ctx, PathRef{q.Device, q.Path})
 	if err != nil {
 		return Listing{}, err
 	}
 	items := []catalog.Item{at}
 	if at.File.ID == (record.EntryID{}) || at.File.Kind == record.Directory {
-		if items, err = n.catalog.List(at, q.After, limit+1); err != nil {
+		if items, err = n.catalog.List(ctx, at, q.After, limit+1); err != nil {
 			return Listing{}, err
 		}
 	}

@@ -241,8 +241,9 @@ func (n *Node) measure(now time.Time) {
 	}
 	states := map[feed.ID]feed.State{}
 	var (
-		entries, registers, tombstones, orphans uint64
-		files                                   = map[record.DeviceID]store.Counts{}
+		entries, registers, tombstones uint64
+		orphans, folders, stuck        int // stuck: orphans of settled feeds, for which nothing more is to come
+		files                          = map[record.DeviceID]store.Counts{}
 	)
 	for _, st := range n.store.States() {
 		states[st.Feed] = st
@@ -250,7 +251,11 @@ func (n *Node) measure(now time.Time) {
 		entries += c.Files + c.Dirs
 		registers += c.Registers
 		tombstones += c.Tombstones
-		orphans += c.Orphans
+		o := n.catalog.Orphans(st.Feed)
+		orphans, folders = orphans+o.Entries, folders+o.Folders
+		if st.Settled != nil {
+			stuck += o.Entries
+		}
 		sum := files[st.Feed.Device]
 		sum.Files, sum.Bytes = sum.Files+c.Files, sum.Bytes+c.Bytes
 		files[st.Feed.Device] = sum
@@ -258,7 +263,11 @@ func (n *Node) measure(now time.Time) {
 	n.metrics.CatalogRecords("entry", int(entries))
 	n.metrics.CatalogRecords("register", int(registers))
 	n.metrics.CatalogTombstones(int(tombstones))
-	n.metrics.StuckChanges(int(orphans), n.store.MissingParents())
+	n.metrics.StuckChanges(orphans, folders)
+	if stuck > 0 && stuck != n.waited {
+		n.events.Add(eventlog.StuckDependencies{TotalWaitingUpdates: int64(stuck), Phase: n.stateNow()})
+	}
+	n.waited = stuck
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, d := range slices.Concat(n.set.Members()) {

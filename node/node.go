@@ -107,6 +107,7 @@ type Node struct {
 	forked   map[feed.ID]feed.Head      // heads that contradict another at the same seq
 	stuck    map[feed.ID]time.Duration  // how long a feed has been unsettled while this node ran, with nobody to complete it
 	reviewed time.Time                  // when stuck was last brought up to date
+	waited   int                        // entries of settled feeds whose folder was not known when it was last looked; measure's own
 	compared map[compareKey]uint64      // seq at which Merkle roots were last compared
 	label    string                     // what this device is called
 	paired   map[record.DeviceID]string // what devices were called when they paired with this one, until they say so themselves

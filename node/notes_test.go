@@ -12,7 +12,6 @@ import (
 	"peerdex/member"
 	"peerdex/protocol"
 	"peerdex/record"
-	"peerdex/store"
 )
 
 // What a person is told of forks, clocks, old positions and waiting changes: each event once, with its facts.
@@ -70,12 +69,6 @@ func TestNotes(t *testing.T) {
 	pullNotes{b.Node}.Ended(p, &protocol.Error{Code: protocol.CodeLost})
 	if e := b.awaitEvent(eventlog.ReconcileSessionFailed{}); e.CorrelationID != eventlog.ID(p.Session) {
 		t.Errorf("failed: %+v", e)
-	}
-
-	b.processed(a.self, id, store.Result{Applied: 1, State: feed.State{Settled: &at}, Counts: store.Counts{Orphans: 3}}, "live", 0, now, eventlog.ID{})
-	var stuck eventlog.StuckDependencies
-	if e := b.awaitEvent(stuck); json.Unmarshal(e.Details, &stuck) != nil || stuck.TotalWaitingUpdates != 3 {
-		t.Errorf("stuck: %+v", e)
 	}
 }
 

@@ -30,6 +30,10 @@ func problemOf(err error) error {
 	case errors.Is(err, store.ErrLocked):
 		return &Problem{Code: CodeAlreadyRunning, Message: "another process uses this home", Cause: err.Error(), Try: "peer status, or start with another --home"}
 	case errors.As(err, &schema):
+		if !schema.Newer() {
+			return &Problem{Code: CodeIntegrity, Message: "cannot start: the store was written by a version before the first release", Cause: schema.Error(),
+				Try: "move the folder store/ of the home away and start again: what other devices hold comes back, and folders are scanned"}
+		}
 		return &Problem{Code: CodeNewerSchema, Message: "this home was written by a newer version", Cause: schema.Error(), Try: "run the newer peer, or start with another --home"}
 	case errors.Is(err, store.ErrDamaged):
 		return &Problem{Code: CodeIntegrity, Message: "cannot start: the store is damaged", Cause: err.Error(),

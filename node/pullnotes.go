@@ -357,9 +357,6 @@ func (n *Node) processed(from record.DeviceID, id feed.ID, res store.Result, sou
 	if res.Rejected > 0 {
 		n.noteRejects(from, id, res)
 	}
-	if waiting := res.Counts.Orphans; waiting > 0 && res.State.Settled != nil {
-		n.events.Add(eventlog.StuckDependencies{TotalWaitingUpdates: int64(waiting), Phase: n.stateNow()}, eventlog.Peer(idText(from)))
-	}
 }
 
 // noteRejects names records that this version does not accept: they are kept and relayed, not shown.

@@ -59,7 +59,7 @@ func (s *seeking) at(ctx context.Context, p PathRef) (catalog.Item, error) {
 	l, names, lazy, err := s.lazyAt(p)
 	if err != nil || !lazy {
 		if err == nil {
-			return s.resolvePath(p)
+			return s.resolvePath(ctx, p)
 		}
 		return catalog.Item{}, err
 	}

@@ -359,7 +359,7 @@ func (n *Node) SyncStatus(ctx context.Context) (SyncStatus, error) {
 		s.Queues.Apply = uint64(*b)
 	}
 	for id := range n.follow {
-		s.Queues.WaitingParents += n.store.Counts(id).Orphans
+		s.Queues.WaitingParents += uint64(n.catalog.Orphans(id).Entries)
 	}
 	return s, nil
 }

@@ -20,7 +20,7 @@ func TestDropAndReap(t *testing.T) {
 		t.Fatal(err)
 	}
 	var puts []Put
-	for i := range 2100 {
+	for i := range 4100 {
 		puts = append(puts, hashed(i, byte(i)))
 	}
 	a.commit(t, loc, append(puts, Put{Record: tombstone(7)})...)
@@ -83,7 +83,7 @@ func TestDropAndReap(t *testing.T) {
 	if n, err := b.numOf(loc); err != nil || n <= numBefore {
 		t.Errorf("number %d after %d, %v", n, numBefore, err)
 	}
-	if got := b.Counts(loc); got.Files != 2099 || got.Tombstones != 1 {
+	if got := b.Counts(loc); got.Files != 4099 || got.Tombstones != 1 {
 		t.Errorf("counts %+v", got)
 	}
 }

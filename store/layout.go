@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"peerdex/feed"
-	"peerdex/record"
 )
 
 // The key families, by first byte. num is the 4-byte number a feed has in this store, never reused;
@@ -15,9 +14,7 @@ import (
 //	f feed id            -> num, head state, counts                        about 900 bytes, one per feed
 //	e num seq key        -> length of local facts, local facts, record     about 120 bytes, one per entry
 //	k num key            -> seq                                            29 bytes, one per entry
-//	c num parent name 0 id -> seq                                          66 bytes, one per live file
 //	d num seq key        -> nothing                                        29 bytes, one per tombstone
-//	o num parent id      -> nothing: id waits for its parent               37 bytes, one per orphan
 //	r register key num   -> seq                                            about 70 bytes, one per register
 //	t num level index    -> leaf (17 bytes an entry) or child hashes       about 21 bytes an entry
 //	t num 255 index      -> which entries of a leaf are gone               46 bytes, one per leaf they are gone from
@@ -25,16 +22,14 @@ import (
 //	z num                -> nothing: a feed whose keys are being deleted
 //	v ...                the event log (package eventlog)
 //
-// Entries lie in the order of their seq, so that a delta is one scan and a leaf one range. c serves paths
-// and names without reading an entry. The tree is beside the entries and moves with them.
+// Entries lie in the order of their seq, so that a delta is one scan and a leaf one range. Names, and what lies in
+// which folder, are a Follower's. The tree is beside the entries and moves with them.
 const (
 	famLocal    = 'a'
 	famFeed     = 'f'
 	famEntry    = 'e'
 	famKey      = 'k'
-	famChild    = 'c'
 	famTomb     = 'd'
-	famOrphan   = 'o'
 	famRegister = 'r'
 	famTree     = 't'
 	famAside    = 'l'
@@ -42,7 +37,7 @@ const (
 )
 
 // feedFamilies are those whose keys begin with the feed's number.
-var feedFamilies = []byte{famEntry, famKey, famChild, famTomb, famOrphan, famTree}
+var feedFamilies = []byte{famEntry, famKey, famTomb, famTree}
 
 type num uint32
 
@@ -75,29 +70,8 @@ func (n num) entry(seq uint64, key []byte) []byte {
 
 func (n num) byKey(key []byte) []byte { return append(n.key(famKey, len(key)), key...) }
 
-func (n num) children(parent record.EntryID) []byte {
-	return append(n.key(famChild, len(parent)), parent[:]...)
-}
-
-func (n num) child(parent record.EntryID, name string, id record.EntryID) []byte {
-	k := append(n.key(famChild, 2*len(parent)+len(name)+1), parent[:]...)
-	return append(append(append(k, name...), 0), id[:]...)
-}
-
-// splitChild takes the parent, name and id out of a key that child made.
-func splitChild(k []byte) (parent record.EntryID, name []byte, id record.EntryID) {
-	k = k[5:]
-	copy(parent[:], k)
-	copy(id[:], k[len(k)-len(id):])
-	return parent, k[len(parent) : len(k)-len(id)-1], id
-}
-
 func (n num) tomb(seq uint64, key []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(n.key(famTomb, 8+len(key)), seq), key...)
-}
-
-func (n num) orphan(parent, id record.EntryID) []byte {
-	return append(append(n.key(famOrphan, 2*len(id)), parent[:]...), id[:]...)
 }
 
 func (n num) tree(level int, i uint64) []byte {

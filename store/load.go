@@ -13,16 +13,16 @@ import (
 	"peerdex/record"
 )
 
-// LoadOverhead is how many bytes of disk an entry takes, beyond its own, while it is loaded: its rows in the
-// indexes, and those once more until they are sorted.
-const LoadOverhead = 400
+// LoadOverhead is how many bytes of disk an entry takes, beyond its own, while it is loaded: its keys, its place in the tree,
+// and what is sorted once more until it is in order.
+const LoadOverhead = 200
 
 // LoadMemory is how many bytes a Load takes at most, besides those of the store: of each family that is sorted the rows
 // held and as much again about them, of each that is being written a table twice and what is gathered for it.
 const LoadMemory = sortedFamilies*2*sortBytes + openFamilies*(2*lastTable+bulkBuffer+bulkBuffer/4)
 
 const (
-	sortedFamilies = 3 // keys, names, orphans
+	sortedFamilies = 1 // keys
 	openFamilies   = 4 // those that come in order, and one that is merged
 )
 
@@ -281,7 +281,7 @@ func (l *Load) left(key []byte) bool {
 }
 
 // merge writes a family as the store holds it with what was loaded.
-func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
+func (l *Load) merge(family byte) (err error) {
 	s := l.sorter(family)
 	rows, err := s.rows()
 	if err != nil {
@@ -294,11 +294,6 @@ func (l *Load) merge(family byte, each func(key []byte) error) (err error) {
 			k, v, ok := rows.row()
 			if !ok || end != nil && bytes.Compare(k, end) >= 0 {
 				return nil
-			}
-			if each != nil {
-				if err := each(k); err != nil {
-					return err
-				}
 			}
 			if err := out.Put(k, v); err != nil {
 				return err
@@ -338,12 +333,9 @@ func (l *Load) finish() error {
 			return err
 		}
 	}
-	if err := l.children(); err != nil {
-		return err
-	}
 	for family := 0; family <= 0xFF; family++ {
-		if f := byte(family); !slices.Contains(inOrder, f) && f != famChild {
-			if err := l.merge(f, nil); err != nil {
+		if f := byte(family); !slices.Contains(inOrder, f) {
+			if err := l.merge(f); err != nil {
 				return err
 			}
 			if err := l.sorted[f].free(); err != nil {
@@ -352,49 +344,6 @@ func (l *Load) finish() error {
 		}
 	}
 	return l.fresh.Finish()
-}
-
-// children writes the names, which are in the order of the parents, and finds beside them the entries whose
-// parent is not there.
-func (l *Load) children() (err error) {
-	keys, err := l.sorter(famKey).rows()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, keys.close()) }()
-	var (
-		want  []byte // key under which the parent's entry would be found
-		known bool
-		at    int // of the feed
-	)
-	err = l.merge(famChild, func(k []byte) error {
-		n, _ := numIn(k)
-		parent, _, id := splitChild(k)
-		if parent == (record.EntryID{}) {
-			return nil
-		}
-		if w := n.byKey(parent[:]); !bytes.Equal(w, want) {
-			want, known = w, false
-			for {
-				key, _, ok := keys.row()
-				if known = ok && bytes.Equal(key, want); !ok || bytes.Compare(key, want) >= 0 {
-					break
-				}
-				if err := keys.drop(); err != nil {
-					return err
-				}
-			}
-		}
-		if known {
-			return nil
-		}
-		for l.feeds[at].row.num != n {
-			at++
-		}
-		l.feeds[at].row.counts.Orphans++
-		return l.sorter(famOrphan).add(n.orphan(parent, id), nil)
-	})
-	return errors.Join(err, l.sorted[famChild].free())
 }
 
 // Install verifies what has come, finishes the fresh files, and puts them in the place of the old ones, which

@@ -362,8 +362,8 @@ func TestStoreGoesOnWhileItIsLoaded(t *testing.T) {
 			default:
 			}
 			n := 0
-			if err := a.Names(own, func(record.EntryID, []byte, record.EntryID) error { n++; return nil }); err != nil || n < 1 {
-				t.Errorf("%d names, %v", n, err)
+			if err := a.Entries(own, func(Row) error { n++; return nil }); err != nil || n < 1 {
+				t.Errorf("%d entries, %v", n, err)
 				return
 			}
 		}

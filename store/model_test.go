@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 
@@ -26,9 +25,6 @@ func recount(tb rapid.TB, s *Store, id feed.ID) {
 		c     Counts
 		total uint64
 		refs  []feed.Ref
-		dirs  = map[record.EntryID]bool{{}: true}
-		lies  = map[record.EntryID]record.EntryID{} // of each entry: its folder
-		names = map[string]bool{}
 	)
 	err := s.Entries(id, func(r Row) error {
 		total++
@@ -46,8 +42,6 @@ func recount(tb rapid.TB, s *Store, id feed.ID) {
 				c.Files++
 				c.Bytes += rec.Size
 			}
-			lies[rec.ID], dirs[rec.ID] = rec.Parent, rec.Kind == record.Directory
-			names[fmt.Sprintf("%v/%s/%v", rec.Parent, rec.Name, rec.ID)] = true
 		case record.Tombstone:
 			c.Tombstones++
 		case record.Register:
@@ -55,22 +49,6 @@ func recount(tb rapid.TB, s *Store, id feed.ID) {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, ErrUnknownFeed) {
-		tb.Fatal(err)
-	}
-	n, err := s.numOf(id)
-	if err == nil {
-		err = s.View(func(r kv.Reader) error {
-			return r.ScanKeys(n.key(famOrphan, 0), nil, func(k []byte) error {
-				c.Orphans++
-				parent, child := record.EntryID(k[5:21]), record.EntryID(k[21:37])
-				if lies[child] != parent || dirs[parent] {
-					tb.Fatalf("feed %v: %v waits for %v", id, child, parent)
-				}
-				return nil
-			})
-		})
-	}
 	if err != nil && !errors.Is(err, ErrUnknownFeed) {
 		tb.Fatal(err)
 	}
@@ -82,14 +60,6 @@ func recount(tb rapid.TB, s *Store, id feed.ID) {
 	}
 	if st.Settled != nil && (st.Settled.Count != total || s.cfg.Shape.Root(refs, st.Settled.Seq) != st.Settled.Root) {
 		tb.Fatalf("feed %v is settled at a head its entries do not give", id)
-	}
-	indexed := map[string]bool{}
-	err = s.Names(id, func(parent record.EntryID, name []byte, child record.EntryID) error {
-		indexed[fmt.Sprintf("%v/%s/%v", parent, name, child)] = true
-		return nil
-	})
-	if err != nil && !errors.Is(err, ErrUnknownFeed) || !maps.Equal(names, indexed) {
-		tb.Fatalf("feed %v: names %v, indexed %v, %v", id, len(names), len(indexed), err)
 	}
 }
 
@@ -260,32 +230,6 @@ func TestOpaqueRecordsAreRelayed(t *testing.T) {
 	}
 }
 
-// A child may come before its folder, or stay when the folder goes: it is counted until that is mended.
-func TestOrphansAreCounted(t *testing.T) {
-	a, b := newDevice(t, 1), onMemory(t, 2, memory.New(memory.Config{}), nil)
-	id := feed.ID{Device: a.id, Location: location(1)}
-	child := func(n int, seq uint64) feed.Entry {
-		return feed.Entry{Key: slice(entryID(n)), Seq: seq, Record: record.File{ID: entryID(n), Parent: entryID(1), Kind: record.Regular, Name: fmt.Sprint(n)}.Append(nil)}
-	}
-	dir := feed.Entry{Key: slice(entryID(1)), Seq: 9, Record: record.File{ID: entryID(1), Kind: record.Directory, Name: "dir"}.Append(nil)}
-	apply := func(c Change, orphans uint64, parents int) {
-		t.Helper()
-		c.Feed = id
-		if _, err := b.Apply(c); err != nil {
-			t.Fatal(err)
-		}
-		if got := b.Counts(id).Orphans; got != orphans || b.MissingParents() != parents {
-			t.Errorf("%d orphans of %d folders, want %d of %d", got, b.MissingParents(), orphans, parents)
-		}
-		recount(t, b.Store, id)
-	}
-	apply(Change{Entries: []feed.Entry{child(2, 1), child(3, 2)}}, 2, 1)
-	apply(Change{Entries: []feed.Entry{child(3, 3)}}, 2, 1)
-	apply(Change{Remove: []feed.Entry{child(3, 3)}}, 1, 1)
-	apply(Change{Entries: []feed.Entry{dir}}, 0, 0)
-	apply(Change{Entries: []feed.Entry{child(4, 10)}}, 0, 0)
-}
-
 // The power is cut before each commit and each sync of a history, and after it whatever was not synced is
 // lost, or a part of that. What comes up is one of the states that the store went through, and one that
 // every head shown to anybody lies in.
@@ -378,7 +322,7 @@ func TestRowTruncated(t *testing.T) {
 	h := feed.Head{Feed: id, Seq: 300, GC: 7, Count: 200, Boot: 9}
 	for _, r := range []*row{
 		{num: 5, state: feed.State{Feed: id}},
-		{num: 5, height: 3, after: 1 << 40, counts: Counts{1, 2, 1 << 50, 4, 5, 6, 7},
+		{num: 5, height: 3, after: 1 << 40, counts: Counts{1, 2, 1 << 50, 4, 5, 6},
 			state: feed.State{Feed: id, Settled: &h, Floor: h, Best: h, Count: 200}},
 		{num: 5, state: feed.State{Feed: id, Cursor: &feed.Cursor{Seq: 1, GC: 2, High: 3}, Floor: h, Best: h}},
 	} {

@@ -81,36 +81,6 @@ func (s *Store) Entry(id feed.ID, key []byte) (row Row, ok bool, err error) {
 	return row, ok, err
 }
 
-// Children calls fn for each live entry directly in parent, in order of the bytes of their names,
-// beginning at or after from.
-func (s *Store) Children(id feed.ID, parent record.EntryID, from string, fn func(name string, child record.EntryID) error) error {
-	n, err := s.numOf(id)
-	if err != nil {
-		return err
-	}
-	prefix := n.children(parent)
-	return s.eng.View(func(r kv.Reader) error {
-		return r.ScanKeys(prefix, append(n.children(parent), from...), func(k []byte) error {
-			_, name, child := splitChild(k)
-			return fn(string(name), child)
-		})
-	})
-}
-
-// Names calls fn for each live entry of a feed, in order of parents and names, without reading entries.
-// name is valid during the call.
-func (s *Store) Names(id feed.ID, fn func(parent record.EntryID, name []byte, child record.EntryID) error) error {
-	n, err := s.numOf(id)
-	if err != nil {
-		return err
-	}
-	return s.eng.View(func(r kv.Reader) error {
-		return r.ScanKeys(n.key(famChild, 0), nil, func(k []byte) error {
-			return fn(splitChild(k))
-		})
-	})
-}
-
 // Register returns what everybody sees of one field: the winner over all device feeds.
 func (s *Store) Register(e record.Entity, field string) (won record.Register, ok bool, err error) {
 	key := record.Register{Entity: e, Field: field}.Key()

@@ -16,7 +16,6 @@ type Counts struct {
 	Tombstones uint64
 	Registers  uint64
 	Opaque     uint64 // entries that are no record this version accepts: kept and relayed, not shown
-	Orphans    uint64 // entries whose parent is missing
 }
 
 // row is what the store knows of one feed: its state, its tree's height and its counts.
@@ -29,7 +28,7 @@ type row struct {
 	swept  uint64 // no tombstone has a seq up to this; 0: not known. Of this process alone
 }
 
-const rowVersion = 1
+const rowVersion = 2
 
 func (r *row) encode() []byte {
 	b := []byte{rowVersion}
@@ -60,7 +59,7 @@ func (r *row) encode() []byte {
 
 func (r *row) numbers() []*uint64 {
 	c := &r.counts
-	return []*uint64{&r.state.Count, &c.Files, &c.Dirs, &c.Bytes, &c.Tombstones, &c.Registers, &c.Opaque, &c.Orphans, &r.after}
+	return []*uint64{&r.state.Count, &c.Files, &c.Dirs, &c.Bytes, &c.Tombstones, &c.Registers, &c.Opaque, &r.after}
 }
 
 var errRow = errors.New("feed state on disk is damaged")

@@ -22,7 +22,7 @@ import (
 )
 
 // Schema is the version of the layout this code writes.
-const Schema = 1
+const Schema = 2
 
 var (
 	// ErrNotOwner is returned for a write to a feed of another device.
@@ -39,12 +39,15 @@ var (
 	ErrUnknownFeed = errors.New("unknown feed")
 )
 
-// SchemaError is returned by Open for a store that a newer version has written. Nothing was changed.
+// SchemaError is returned by Open for a store that another version has written. Nothing was changed.
 type SchemaError struct{ Have, Want uint32 }
 
 func (e *SchemaError) Error() string {
-	return fmt.Sprintf("store has schema %d, this version knows up to %d", e.Have, e.Want)
+	return fmt.Sprintf("store has schema %d, this version reads and writes schema %d", e.Have, e.Want)
 }
+
+// Newer reports whether a newer version has written the store; else it was one before the first release.
+func (e *SchemaError) Newer() bool { return e.Have > e.Want }
 
 // Recorder counts what the store does; *metrics.Metrics is one.
 type Recorder interface {
@@ -181,7 +184,7 @@ func (s *Store) checkSchema() error {
 				tx.Set(localKey("schema"), binary.BigEndian.AppendUint32(nil, Schema)),
 				tx.Set(localKey("instance"), []byte(s.instance)))
 		}
-		if len(have) != 4 || binary.BigEndian.Uint32(have) > Schema {
+		if len(have) != 4 || binary.BigEndian.Uint32(have) != Schema {
 			v := uint32(0)
 			if len(have) == 4 {
 				v = binary.BigEndian.Uint32(have)
@@ -381,34 +384,6 @@ func (s *Store) Free() uint64 {
 		}
 	}
 	return 0
-}
-
-// MissingParents returns how many distinct folders are awaited by entries that came without them.
-func (s *Store) MissingParents() (parents int) {
-	s.mu.Lock()
-	var nums []num
-	for _, r := range s.rows {
-		if r.counts.Orphans > 0 {
-			nums = append(nums, r.num)
-		}
-	}
-	s.mu.Unlock()
-	for _, n := range nums {
-		var last record.EntryID
-		err := s.eng.View(func(r kv.Reader) error {
-			return r.ScanKeys(n.key(famOrphan, 0), nil, func(k []byte) error {
-				if parent := record.EntryID(k[5:21]); parent != last {
-					last = parent
-					parents++
-				}
-				return nil
-			})
-		})
-		if err != nil {
-			s.cfg.Log.Warn("missing parents not counted", "err", err)
-		}
-	}
-	return parents
 }
 
 // Frozen reports whether own feeds may no longer be written (rule 16).

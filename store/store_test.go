@@ -143,7 +143,13 @@ func TestApplySettlesAtTheOwnersHead(t *testing.T) {
 		t.Fatalf("push again: %+v, %v", res, err)
 	}
 	names := map[string]bool{}
-	if err := b.Children(id, record.EntryID{}, "", func(name string, _ record.EntryID) error { names[name] = true; return nil }); err != nil {
+	err = b.Entries(id, func(r Row) error {
+		if rec, err := accept(id, r.Key, r.Record); err == nil && !record.IsTombstone(r.Record) {
+			names[rec.(record.File).Name] = true
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if len(names) != 5000 || !names["seven"] || names["file 7"] || names["file 8"] || !names["new"] {
@@ -271,7 +277,7 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	var newer *SchemaError
-	if _, err := Open(dir, config(1, key)); !errors.As(err, &newer) || newer.Have != 99 {
+	if _, err := Open(dir, config(1, key)); !errors.As(err, &newer) || newer.Have != 99 || !newer.Newer() {
 		t.Fatalf("a newer schema gives %v", err)
 	}
 }
@@ -289,11 +295,13 @@ func TestNewEntriesAreLikeOthers(t *testing.T) {
 		t.Fatalf("head counts %d entries, the feed %+v; want 3 and %+v", head.Count, a.Counts(id), want)
 	}
 	var names []string
-	err := a.Names(id, func(_ record.EntryID, name []byte, _ record.EntryID) error {
-		names = append(names, string(name))
+	err := a.Entries(id, func(r Row) error {
+		if rec, err := accept(id, r.Key, r.Record); err == nil && !record.IsTombstone(r.Record) {
+			names = append(names, rec.(record.File).Name)
+		}
 		return nil
 	})
-	if err != nil || !slices.Equal(names, []string{"one again", "two again"}) {
+	if err != nil || !slices.Equal(names, []string{"two again", "one again"}) {
 		t.Fatalf("names are %q, %v", names, err)
 	}
 	if _, err := b.Apply(Change{Feed: id, Entries: a.after(t, id, 0), Settle: &head}); err != nil {

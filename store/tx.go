@@ -18,11 +18,10 @@ type tx struct {
 	kv      kv.Tx
 	rows    map[feed.ID]*row           // as changed by this transaction
 	trees   map[feed.ID]*feed.Editor   // with changes not yet written
-	parents map[record.EntryID]bool    // which parents of the entries at hand are known
 	devices []sharedFeed               // see sharedFeeds
 	aside   int                        // registers set aside
 	edited  map[record.EntityKind]bool // kinds of the registers put in or taken out
-	loading bool                       // of a Load, which looks for parents when all entries are there
+	loading bool                       // of a Load, whose files go to a Fresh
 	files   []FileChange               // for the follower
 
 	foreseen *foreseen // nil: nothing was read ahead
@@ -194,7 +193,6 @@ func (t *tx) upsert(r *row, e feed.Entry, rec record.Record, local []byte) (old 
 		if old.Seq == e.Seq && bytes.Equal(old.Record, e.Record) {
 			return old, nil
 		}
-		t.stays(r, old, rec)
 		if err := t.erase(r, old, false); err != nil {
 			return nil, err
 		}
@@ -290,10 +288,6 @@ func (t *tx) index(r *row, e feed.Entry, rec record.Record) error {
 			r.counts.Bytes += rec.Size
 		}
 		t.tell(r, rec, false)
-		if err := t.kv.Set(r.num.child(rec.Parent, rec.Name, rec.ID), seqBytes(e.Seq)); err != nil {
-			return err
-		}
-		return t.place(r, rec)
 	case record.Tombstone:
 		r.counts.Tombstones++
 		if e.Seq <= r.swept {
@@ -323,13 +317,6 @@ func (t *tx) unindex(r *row, e feed.Entry) error {
 			r.counts.Bytes -= rec.Size
 		}
 		t.tell(r, rec, true)
-		if mutant.Is("stale_name") {
-			return nil
-		}
-		if err := t.kv.Delete(r.num.child(rec.Parent, rec.Name, rec.ID)); err != nil {
-			return err
-		}
-		return t.unplace(r, rec)
 	case record.Tombstone:
 		r.counts.Tombstones--
 		return t.kv.Delete(r.num.tomb(e.Seq, e.Key))
@@ -346,79 +333,4 @@ func (t *tx) tell(r *row, f record.File, gone bool) {
 	if t.s.follower != nil && !t.loading {
 		t.files = append(t.files, FileChange{r.state.Feed, f, gone})
 	}
-}
-
-// place notes whether an entry's parent is there, and whom the entry itself was awaited by. Only other
-// devices' feeds can lack a parent: a delta brings an entry before the folder that was moved after it.
-func (t *tx) place(r *row, f record.File) error {
-	if r.state.Feed.Device == t.s.cfg.Device || t.loading {
-		return nil
-	}
-	if t.parents == nil {
-		t.parents = map[record.EntryID]bool{{}: true}
-	}
-	known, seen := t.parents[f.Parent]
-	if !seen {
-		b, err := t.kv.Get(r.num.byKey(f.Parent[:]))
-		if err != nil {
-			return err
-		}
-		known = b != nil
-		t.parents[f.Parent] = known
-	}
-	if !known {
-		r.counts.Orphans++
-		if err := t.kv.Set(r.num.orphan(f.Parent, f.ID), nil); err != nil {
-			return err
-		}
-	}
-	if f.Kind != record.Directory {
-		return nil
-	}
-	t.parents[f.ID] = true
-	if r.counts.Orphans == 0 {
-		return nil
-	}
-	var found [][]byte
-	waiting := r.num.orphan(f.ID, record.EntryID{})
-	err := t.kv.ScanKeys(waiting[:len(waiting)-len(f.ID)], nil, func(k []byte) error {
-		found = append(found, bytes.Clone(k))
-		return nil
-	})
-	for _, k := range found {
-		r.counts.Orphans--
-		err = errors.Join(err, t.kv.Delete(k))
-	}
-	return err
-}
-
-// stays notes that the folder of an entry is known if the entry stays in it: nothing waits for one.
-func (t *tx) stays(r *row, old *held, rec record.Record) {
-	f, ok := rec.(record.File)
-	if !ok || r.counts.Orphans > 0 || t.loading {
-		return
-	}
-	if was, ok := accepted(r.state.Feed, old.Entry).(record.File); ok && was.Parent == f.Parent {
-		t.knows(f.Parent)
-	}
-}
-
-func (t *tx) knows(parent record.EntryID) {
-	if t.parents == nil {
-		t.parents = map[record.EntryID]bool{{}: true}
-	}
-	t.parents[parent] = true
-}
-
-func (t *tx) unplace(r *row, f record.File) error {
-	if r.counts.Orphans == 0 {
-		return nil
-	}
-	k := r.num.orphan(f.Parent, f.ID)
-	v, err := t.kv.Get(k)
-	if err != nil || v == nil {
-		return err
-	}
-	r.counts.Orphans--
-	return t.kv.Delete(k)
 }

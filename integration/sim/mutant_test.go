@@ -15,7 +15,7 @@ var mutants = []string{
 	"stale_node", "forget_floor", "gc_not_dropped", "skip_root", "push_noverify", "rescue_skipped",
 	"rescue_other_txn", "drop_moved", "best_not_noted", "fork_rewrites", "fork_untold", "no_jump",
 	"jump_keeps_seq", "onto_once", "absorb_overwrites", "absorb_same_seq", "device_gc", "frozen_writes",
-	"stale_name", "serve_unsettled", "publish_volatile", "no_lock", "marker_ignored", "ack_volatile",
+	"serve_unsettled", "publish_volatile", "no_lock", "marker_ignored", "ack_volatile",
 	"diff_low_tree", "no_tail_leaves", "phase_swap", "cursor_kept", "cursor_before",
 	"clock_forgets", "poison_believed", "merge_arrival", "tie_unbroken", "future_wins", "future_displaces",
 	"prev_ignored", "edit_below_seen", "edit_ahead", "rescue_own_words", "aside_dropped",
