@@ -239,10 +239,13 @@ func TestHostilePushOfOthersFeed(t *testing.T) {
 	if ack, ok := m.(*protocol.Ack); err != nil || !ok || ack.Outcome != protocol.Rejected {
 		t.Errorf("answered %+v, %v", m, err)
 	}
-	events := a.events(api.EventQuery{Types: []string{"change_rejected"}})
-	if len(events) != 1 || detail[eventlog.ChangeRejected](t, events[0]).Reason != "unauthorized" {
-		t.Errorf("events: %v", events)
-	}
+	eventually(t, "the event of the refusal", func() string { // logged beside the answer
+		events := a.events(api.EventQuery{Types: []string{"change_rejected"}})
+		if len(events) != 1 || detail[eventlog.ChangeRejected](t, events[0]).Reason != "unauthorized" {
+			return fmt.Sprintf("events: %v", events)
+		}
+		return ""
+	})
 	if d := a.of(r.device.Short()); d.Processed.By["rejected"] != 1 || d.Processed.By["applied"] != 0 {
 		t.Errorf("processed %v", d.Processed.By)
 	}

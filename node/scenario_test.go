@@ -175,6 +175,13 @@ func TestD11TagsBeforeFiles(t *testing.T) {
 	}
 	defer n.Close()
 	late := &running{Node: n, tb: t}
+	names, err := n.catalog.Follow() // as Run does
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := names(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	count := func() uint64 {
 		tags, err := n.Tags(t.Context(), true)
 		i := slices.IndexFunc(tags, func(v TagView) bool { return v.Name == "early" })
