@@ -171,12 +171,12 @@ func (n *Node) planFetch(f *FeedPlan, st feed.State, donor *record.DeviceID, now
 	if owner := n.peers[st.Feed.Device]; n.graceIf(owner != nil && owner.session != nil && !owner.paused.active(now), st, now) > 0 {
 		f.Strategy, why = strategy(f.Lacks, n.cfg.Thresholds, true)
 		f.Donor, f.DonorName = idText(st.Feed.Device), n.nameOf(st.Feed.Device)
-		f.Reason = fmt.Sprintf("%s lacking: %s", english.Count(f.Lacks), why)
+		f.Reason = fmt.Sprintf("up to %s lacking: %s", english.Count(f.Lacks), why)
 		return
 	}
 	head := *n.peers[*donor].heads[st.Feed].Settled
 	route := st.DecideRoute(head, n.orphans[st.Feed])
 	f.Strategy, why = strategy(lackingOf(st, head), n.cfg.Thresholds, false)
 	f.Donor, f.DonorName, f.Road = idText(*donor), n.nameOf(*donor), route.Road.String()
-	f.Reason = fmt.Sprintf("%s lacking: %s; %s: %s", english.Count(f.Lacks), why, f.Road, strings.ReplaceAll(route.Reason, "_", " "))
+	f.Reason = fmt.Sprintf("up to %s lacking: %s; %s: %s", english.Count(f.Lacks), why, f.Road, strings.ReplaceAll(route.Reason, "_", " "))
 }

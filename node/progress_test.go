@@ -264,12 +264,12 @@ func TestPlanOfPush(t *testing.T) {
 	b.peers[a.self].heads[id] = protocol.HeadInfo{Settled: &st.Best, Best: st.Best}
 	defer func() { b.peers[a.self].heads[id] = was }()
 	plan := func() FeedPlan { return b.planFeed(st, backfill.Elect(now, b.candidates([]feed.State{st})), now) }
-	if f := plan(); f.Strategy != StrategyPush || f.DonorName != "a" || f.Road != "" || f.Reason != "1 lacking: its owner is connected, and pushes up to 100" {
+	if f := plan(); f.Strategy != StrategyPush || f.DonorName != "a" || f.Road != "" || f.Reason != "up to 1 lacking: its owner is connected, and pushes up to 100" {
 		t.Errorf("%+v", f)
 	}
 	b.lacks[id] = lack{settled: st.Settled.Seq, since: now.Add(-pushGrace)}
 	defer delete(b.lacks, id)
-	if f := plan(); f.Strategy != StrategyPages || f.DonorName != "a" || f.Road != "delta" || f.Reason != "1 lacking: at most 10,000; delta: position" {
+	if f := plan(); f.Strategy != StrategyPages || f.DonorName != "a" || f.Road != "delta" || f.Reason != "up to 1 lacking: at most 10,000; delta: position" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -95,8 +95,11 @@ var errNotOffered = errors.New("the donor's snapshot does not hold it")
 // snapshotEnded notes what came of a snapshot from a peer, which may be gone, and reports whether pages are to come
 // instead; n.mu is held.
 func (n *Node) snapshotEnded(p *pulling, from *peer, err error, now time.Time) (pages bool) {
+	_, lacked := errors.AsType[*store.SpaceError](err)
 	switch {
 	case err == context.Canceled, errors.Is(err, store.ErrStale), errors.Is(err, store.ErrLoading):
+		return false
+	case diskFull(err) && !lacked: // it ran full meanwhile: what came is kept, and once there is room it goes on
 		return false
 	case notTheirs(err):
 		n.unloaded = failedLoad{now, err}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,12 +10,15 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"peerdex/eventlog"
 	"peerdex/feed"
 	"peerdex/protocol"
 	"peerdex/record"
+	"peerdex/snapshot"
 	"peerdex/store"
 )
 
@@ -226,6 +230,66 @@ func TestSnapshotOfBefore(t *testing.T) {
 		}
 	}
 	b.endsAll(t)
+}
+
+// What of this device's own ended a snapshot decides how it goes on: with what is kept where the disk ran full, else by
+// pages, until there is the room it lacked.
+func TestSnapshotEndedHere(t *testing.T) {
+	_, b, _, _, _ := pair(t)
+	now := time.Now()
+	p := &pulling{snapshot: &snapshotPull{}}
+	lacked := &store.SpaceError{Free: 1, Need: 1 << 60}
+	for _, c := range []struct {
+		err   error
+		pages bool
+		later bool // no snapshot is asked for
+	}{
+		{fmt.Errorf("keep chunk: %w", syscall.ENOSPC), false, false},
+		{context.Canceled, false, false},
+		{fmt.Errorf("begin: %w", store.ErrLoading), false, false},
+		{fmt.Errorf("begin: %w", lacked), true, true},
+		{fmt.Errorf("begin: %w", &store.SpaceError{Free: 1, Need: 2}), true, false}, // there is by now
+		{errors.New("permission denied"), true, true},
+		{&protocol.MemoryError{}, true, true},
+	} {
+		b.mu.Lock()
+		b.unloaded = failedLoad{}
+		pages := b.snapshotEnded(p, nil, c.err, now)
+		yes, why := b.mayLoad(1, "asked", now)
+		again, _ := b.mayLoad(1, "asked", now.Add(snapshot.Again))
+		b.mu.Unlock()
+		if pages != c.pages || yes == c.later || !again || yes && why != "asked" {
+			t.Errorf("%v: pages %v, then a snapshot: %v, %s; ten minutes later: %v", c.err, pages, yes, why, again)
+		}
+	}
+}
+
+// Chunks of a snapshot that broke off go when all has come by pages, and not before.
+func TestChunksKeptInVain(t *testing.T) {
+	a, b, _, folder, loc := pair(t)
+	if err := os.MkdirAll(b.fetcher.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, b.fetcher.Dir, "chunk")
+	kept := func() (files, vain bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.fetcher.Kept(), b.keepsInVain()
+	}
+	b.setFetch(a, loc, FetchLazy)
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	b.setFetch(a, loc, FetchEager)
+	if files, vain := kept(); !files || vain {
+		t.Errorf("before all has come: kept %v, in vain %v", files, vain)
+	}
+	fillFolder(t, folder, 200) // more than is pushed
+	await(t, "word of all files", b.toldOf(a, loc, 201))
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of the chunks", func() bool { files, vain := kept(); return !files && vain })
 }
 
 // Of two donors, of which neither holds what the other does, one gives a snapshot, and the other pages meanwhile: a

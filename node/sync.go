@@ -445,9 +445,31 @@ func (n *Node) runPull(ctx context.Context, p *pulling) {
 		peer.failedPull = now
 	}
 	waiting := len(n.retries)
+	if err == nil && n.keepsInVain() {
+		if err := n.fetcher.Forget(); err != nil {
+			n.log.Warn("chunks not removed", "err", err)
+		}
+	}
 	n.mu.Unlock()
 	n.notePullEnded(p, refused, err, waiting)
 	n.wake()
+}
+
+// keepsInVain reports whether no snapshot is on its way, nor any to be expected to go on: all that is wanted has been
+// here once; n.mu is held.
+func (n *Node) keepsInVain() bool {
+	for _, p := range n.pulls {
+		if p.snapshot != nil {
+			return false
+		}
+	}
+	for id := range n.follow {
+		st, _ := n.store.State(id)
+		if id.Device != n.self && !id.IsDevice() && n.fetchOf(id) != FetchLazy && st.Floor.IsGenesis() && !st.Best.IsGenesis() {
+			return false
+		}
+	}
+	return true
 }
 
 // errDonorLost ends a pull whose donor is not there any more.

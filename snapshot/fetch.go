@@ -206,6 +206,9 @@ func (f *Fetcher) Kept() bool {
 	return err == nil && slices.ContainsFunc(names, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) == "" })
 }
 
+// Forget removes what is kept. No Run goes on.
+func (f *Fetcher) Forget() error { return os.RemoveAll(f.Dir) }
+
 // stale is how long chunks are kept for a transfer that does not go on.
 const stale = 24 * time.Hour
 

@@ -190,7 +190,7 @@ func (f *fake) SyncPlan(_ context.Context, device string) (node.PlanView, error)
 		{Feed: "f1", Device: nasID, DeviceName: "nas", Fetch: "eager", Best: 120, Settled: 100, Lacks: 20, Decision: node.DecideFetch, Why: "eager",
 			Strategy: node.StrategyPush, Road: "delta", Reason: "20 lacking", Donor: nasID, DonorName: "nas", Running: true, Candidates: candidates[:1]},
 		{Feed: "f2", Device: nasID, DeviceName: "nas", Location: strings.Repeat("5d", 16), Name: hostile, Fetch: "eager", Best: 48_000, Lacks: 48_000,
-			Decision: node.DecideFetch, Why: "eager", Strategy: node.StrategyBulk, Road: "delta", Reason: "48,000 lacking: more than 10,000; delta: empty",
+			Decision: node.DecideFetch, Why: "eager", Strategy: node.StrategyBulk, Road: "delta", Reason: "up to 48,000 lacking: more than 10,000; delta: empty",
 			Donor: nasID, DonorName: "nas", Candidates: candidates},
 		{Feed: "f3", Device: atticID, DeviceName: hostile, Location: strings.Repeat("6c", 16), Name: "box", Fetch: "lazy", Best: 9, Lacks: 9,
 			Decision: node.DecideOnDemand, Why: "lazy", Reason: "it is lazy: whoever is settled is asked when you ask", Candidates: []node.CandidateView{}},
