@@ -23,16 +23,17 @@ const (
 // nothing of it counts until it is finished.
 type bulk struct {
 	db      *badger.DB
+	room    func() error // asked before rows are handed to Badger, which dies of SIGBUS on a full disk
 	sw      *badger.StreamWriter
 	streams map[byte]*stream
 }
 
-func openBulk(dir string, log *slog.Logger) (*bulk, error) {
+func openBulk(dir string, room func() error, log *slog.Logger) (*bulk, error) {
 	db, err := open(options(dir, log).WithBaseTableSize(bulkTable))
 	if err != nil {
 		return nil, fmt.Errorf("open fresh files: %w", err)
 	}
-	b := &bulk{db: db, sw: db.NewStreamWriter(), streams: map[byte]*stream{}}
+	b := &bulk{db: db, room: room, sw: db.NewStreamWriter(), streams: map[byte]*stream{}}
 	if err := b.sw.Prepare(); err != nil {
 		return nil, fmt.Errorf("prepare fresh files: %w", errors.Join(err, b.abort()))
 	}
@@ -101,7 +102,11 @@ func (s *stream) Put(key, value []byte) error {
 }
 
 func (s *stream) flush() error {
-	if err := s.bulk.sw.Write(s.buf); err != nil {
+	err := s.bulk.room()
+	if err == nil {
+		err = s.bulk.sw.Write(s.buf)
+	}
+	if err != nil {
 		return fmt.Errorf("write fresh files: %w", err)
 	}
 	s.buf.Reset()

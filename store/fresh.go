@@ -50,7 +50,7 @@ func (f *fresh) begin() error {
 	if err := errors.Join(os.RemoveAll(f.dir), os.Mkdir(f.dir, 0o700)); err != nil {
 		return fmt.Errorf("make fresh files: %w", err)
 	}
-	f.out, err = openBulk(f.dir, f.e.log)
+	f.out, err = openBulk(f.dir, func() error { return f.e.room(MinFree / 2) }, f.e.log)
 	return err
 }
 

@@ -518,6 +518,10 @@ func TestLoadRefuses(t *testing.T) {
 		}},
 		"within": {stop, func(l *Load) error { return send(l, donor, heads) }},
 		"moved":  {ErrStale, func(l *Load) error { a.setLibrary(feed.LibraryID{9}); return send(l, donor, heads) }},
+		"full": {ErrNoSpace, func(l *Load) error { // meanwhile: what Badger would die of
+			a.eng.(*engine).free = func(string) (uint64, error) { return MinFree/2 - 1, nil }
+			return send(l, donor, heads)
+		}},
 		"unasked": {ErrMismatch, func(l *Load) error {
 			return l.Add(feed.ID{Device: a.id}, good[:1])
 		}},
@@ -536,6 +540,7 @@ func TestLoadRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		a.setLibrary(library)
+		a.eng.(*engine).free = freeSpace
 	}
 	bad := heads[at]
 	bad.Sig[3]++
