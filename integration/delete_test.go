@@ -223,8 +223,11 @@ func (p *peer) tombstones(t testing.TB, location string, collect bool) (n uint64
 
 func collectAll(t testing.TB, f *files, st feed.State) {
 	t.Helper()
-	if _, err := f.Collect(st.Feed, st.Settled.Seq); err != nil {
-		t.Fatal(err)
+	for h := *st.Settled; h.GC < st.Settled.Seq; {
+		var err error
+		if h, err = f.Collect(st.Feed, st.Settled.Seq); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := f.Sync(); err != nil {
 		t.Fatal(err)
