@@ -248,6 +248,49 @@ func (n *node) keepFrom(p backfill.Pull) {
 	n.keep[p.Session] = k
 }
 
+// checkCursor fails if the cursor of a delta has passed an entry that is not here: after a crash nobody would ask for
+// it again (rule 10).
+func (n *node) checkCursor(p backfill.Pull) {
+	st, _ := n.st.State(p.Feed)
+	if p.Route.Road != feed.RoadDelta || st.Cursor == nil || n.down || n.broken || n.w.over {
+		return
+	}
+	held := n.entries(p.Feed)
+	for _, e := range n.w.signed[keyOf(p.Head)] {
+		if e.Seq > p.Route.From && e.Seq <= st.Cursor.Seq && !slices.ContainsFunc(held, func(h feed.Entry) bool { return sameEntry(h, e) }) {
+			n.w.fail("RULE10", n, "the cursor of %s is at %d, and the entry at %d is not here", n.w.feedName(p.Feed), st.Cursor.Seq, e.Seq)
+		}
+	}
+}
+
+// checkAbsorbed fails unless whoever is settled at over, from which an own feed was absorbed, comes to the head signed
+// then by a plain delta (rule 15).
+func (n *node) checkAbsorbed(over, to feed.Head) {
+	w := n.w
+	want, ok := w.signed[keyOf(to)]
+	if !ok || w.signed[keyOf(over)] == nil || to.GC > over.Seq {
+		return
+	}
+	live := map[string]feed.Entry{}
+	for _, e := range w.signed[keyOf(over)] {
+		live[string(e.Key)] = e
+	}
+	for _, e := range want {
+		if e.Seq > over.Seq {
+			live[string(e.Key)] = e
+		}
+	}
+	maps.DeleteFunc(live, func(_ string, e feed.Entry) bool { return record.IsTombstone(e.Record) && e.Seq <= to.GC })
+	for _, e := range want {
+		if got, ok := live[string(e.Key)]; !ok || !sameEntry(got, e) {
+			w.fail("RULE15", n, "%s was absorbed over %d, and who is settled there gets no entry at %d by a delta to %d", w.feedName(to.Feed), over.Seq, e.Seq, to.Seq)
+		}
+	}
+	if len(live) != len(want) {
+		w.fail("RULE15", n, "%s was absorbed over %d, and who is settled there has %d entries after a delta to %d, not %d", w.feedName(to.Feed), over.Seq, len(live), to.Seq, len(want))
+	}
+}
+
 // checkIndexes compares what the store derives with what it holds (at quiescence).
 func (n *node) checkIndexes(id feed.ID) {
 	held := n.entries(id)

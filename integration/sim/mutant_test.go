@@ -26,7 +26,7 @@ var mutants = []string{
 }
 
 // mustCatch is how many of them the invariants have to notice.
-const mustCatch = 50
+const mustCatch = 63
 
 const mutantSeeds = 150 // a mutant that so many seeds do not notice is not caught
 

@@ -371,6 +371,9 @@ func (o *notes) Chosen(p backfill.Pull) {
 	n := o.node
 	n.w.reach("road " + p.Route.Road.String() + " " + p.Route.Reason)
 	n.w.logFeed("pull", n, p.Feed, p.Route.From, p.Head.Seq)
+	if st, _ := n.st.State(p.Feed); p.Route.Reason == "mismatch" && st.Cursor != nil {
+		n.w.fail("RULE11", n, "a delta of %s did not add up, and the next would go on from its cursor", n.w.feedName(p.Feed))
+	}
 	n.check()
 	n.keepFrom(p)
 	n.w.pause()
@@ -403,6 +406,7 @@ func (o *notes) Applied(p backfill.Pull, res store.Result, _ time.Duration) {
 	if res.State.Cursor != nil {
 		n.w.reach("cursor")
 	}
+	n.checkCursor(p)
 	n.check()
 	n.w.pause()
 }
@@ -444,6 +448,7 @@ func (o *notes) Absorbed(p backfill.Pull, absorbed int, to feed.Head) {
 	n.w.logFeed("absorb", n, p.Feed, uint64(absorbed), to.Seq)
 	delete(n.pending, p.Session)
 	n.check()
+	n.checkAbsorbed(p.Head, to)
 	n.w.pause()
 }
 
