@@ -53,6 +53,7 @@ var figures = []struct {
 	{"find", (*bench).search, false},
 	{"bulk", (*bench).bulk, false},
 	{"join", (*bench).join, false},
+	{"delete", (*bench).deletion, false},
 	{"crdt", (*bench).crdt, true},
 }
 
