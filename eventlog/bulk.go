@@ -37,11 +37,11 @@ type LocationFetchChanged struct {
 }
 
 // LookedUp: another device was asked about locations that this one keeps no entries of. Reason: the question.
-// Outcomes: answered, refused, failed.
+// Outcomes: answered, busy, refused, failed.
 type LookedUp struct{ Batch }
 
 // LookupAnswered: another device asked about locations that it keeps no entries of. Reason: the question.
-// Outcomes: answered, refused, failed.
+// Outcomes: answered, busy, refused, failed.
 type LookupAnswered struct{ Batch }
 
 func (BulkIndexAnnounced) Type() Type   { return "bulk_index_announced" }

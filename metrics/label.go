@@ -19,7 +19,7 @@ var (
 	retryResults     = [...]string{"success", "failure"}
 	chunkSources     = [...]string{"peer", "kept"}
 	bulkDecisions    = [...]string{"fetch", "on_demand", "wait", "refuse", "in_step"}
-	lookupResults    = [...]string{"answered", "refused", "failed"}
+	lookupResults    = [...]string{"answered", "busy", "refused", "failed"}
 	operations       = [...]string{"insert", "update", "delete"}
 	memoryUses       = [...]string{"apply", "serve", "snapshot"}
 	memoryRefusals   = [...]string{"apply", "serve", "snapshot", "frame"}

@@ -155,7 +155,7 @@ func (m *Metrics) BulkDecided(decision string) {
 }
 
 // Lookup counts a question about a location that the asking device keeps no entries of: asked by this device
-// (out) or by another (in); answered, refused with a code, or failed.
+// (out) or by another (in); answered, put off because much else is asked, refused with another code, or failed.
 func (m *Metrics) Lookup(direction, result string) {
 	if m == nil {
 		return

@@ -48,6 +48,9 @@ func (n *Node) serveLookup(ctx context.Context, conn *protocol.Conn) error {
 	result := "answered"
 	if code, refused := errors.AsType[protocol.Code](err); refused {
 		result = "refused"
+		if code == protocol.CodeBusy {
+			result = "busy"
+		}
 		if err = conn.Send(&protocol.Refused{Code: code}); err == nil {
 			err = conn.Flush()
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,9 @@ const (
 	askWithin = 5 * time.Second  // for one device to answer one question
 	askInAll  = 10 * time.Second // for what a person asks, however many devices and locations that is put to
 	askAtOnce = 4                // locations
+
+	askAgain     = 50 * time.Millisecond  // when all that are left were busy; doubling up to
+	askAgainMost = 800 * time.Millisecond // and then no more
 )
 
 // errNoSign ends a question to a device that answers nothing at all.
@@ -105,7 +109,7 @@ func (n *Node) holders(id feed.ID) []record.DeviceID {
 }
 
 // ask puts a question about a lazy location to whoever is settled on it, one device after the other until one
-// answers. It blocks. If none does, Asked.Problem says why.
+// answers, and those that are busy again. It blocks. If none does, Asked.Problem says why.
 func (n *Node) ask(ctx context.Context, l catalog.Location, kind string, question func(protocol.SessionID) protocol.Message) answer {
 	return n.askAll(ctx, []catalog.Location{l}, kind, func(_ catalog.Location, s protocol.SessionID) protocol.Message { return question(s) })[0]
 }
@@ -117,40 +121,62 @@ func (n *Node) askSince(ctx context.Context, since time.Time, l catalog.Location
 	a := answer{loc: l, Asked: Asked{Location: l.ID.String(), Name: l.Name, Device: idText(l.Owner), DeviceName: n.nameOf(l.Owner)}}
 	n.mu.Unlock()
 	var why []string
-	for _, d := range n.holders(l.Feed()) {
-		if ctx.Err() != nil {
+	left := n.holders(l.Feed())
+	for pause := askAgain; ; pause *= 2 {
+		var busy []record.DeviceID
+		for _, d := range left {
+			if ctx.Err() != nil {
+				break
+			}
+			err := n.putTo(ctx, since, d, kind, question, &a)
+			switch {
+			case err == nil:
+				return a
+			case protocol.CodeOf(err) == protocol.CodeBusy:
+				busy = append(busy, d)
+			default:
+				why = append(why, n.nameLocked(d)+": "+silence(err))
+			}
+		}
+		if left = busy; len(left) == 0 || pause > askAgainMost || !wait(ctx, pause+rand.N(pause/4)) {
 			break
 		}
-		session, start := protocol.NewSessionID(), time.Now()
-		err := n.askOne(ctx, since, d, question(session), session, &a)
-		result := "answered"
-		switch refused := (*backfill.RefusedError)(nil); {
-		case errors.As(err, &refused):
-			result = "refused"
-		case err != nil:
-			result = "failed"
-			n.blame(d, err)
-		}
-		n.metrics.Lookup("out", result)
-		n.events.AddBatch(eventlog.Tally{Type: eventlog.LookedUp{}.Type(), Peer: idText(d), Session: eventlog.ID(session), Reason: kind,
-			Outcomes: map[string]int{result: 1}, Took: time.Since(start)})
-		n.mu.Lock()
-		name := n.nameOf(d)
-		n.mu.Unlock()
-		if err == nil {
-			if a.Via, a.ViaName = idText(d), name; d == l.Owner {
-				a.AsOf = time.Now()
-			}
-			return a
-		}
-		a.items, a.absent, a.itself, a.More = nil, false, false, false
-		why = append(why, name+": "+silence(err))
+	}
+	for _, d := range left {
+		why = append(why, n.nameLocked(d)+": "+protocol.CodeBusy.Error())
 	}
 	a.Problem = strings.Join(why, "; ")
 	if len(why) == 0 {
 		a.Problem = "no device that holds it is connected"
 	}
 	return a
+}
+
+// putTo asks one device, takes its answer into a, and notes what came of it.
+func (n *Node) putTo(ctx context.Context, since time.Time, d record.DeviceID, kind string, question func(protocol.SessionID) protocol.Message, a *answer) error {
+	session, start := protocol.NewSessionID(), time.Now()
+	err := n.askOne(ctx, since, d, question(session), session, a)
+	result := "answered"
+	switch refused := (*backfill.RefusedError)(nil); {
+	case protocol.CodeOf(err) == protocol.CodeBusy:
+		result = "busy"
+	case errors.As(err, &refused):
+		result = "refused"
+	case err != nil:
+		result = "failed"
+		n.blame(d, err)
+	}
+	n.metrics.Lookup("out", result)
+	n.events.AddBatch(eventlog.Tally{Type: eventlog.LookedUp{}.Type(), Peer: idText(d), Session: eventlog.ID(session), Reason: kind,
+		Outcomes: map[string]int{result: 1}, Took: time.Since(start)})
+	if err != nil {
+		a.items, a.absent, a.itself, a.More = nil, false, false, false
+		return err
+	}
+	if a.Via, a.ViaName = idText(d), n.nameLocked(d); d == a.loc.Owner {
+		a.AsOf = time.Now()
+	}
+	return nil
 }
 
 // silence says in a few words why a device did not answer.
@@ -212,7 +238,9 @@ func (n *Node) askOne(ctx context.Context, since time.Time, d record.DeviceID, q
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	defer conn.Bind(ctx)()
-	err = n.converse(conn, question, a)
+	if err = n.converse(conn, question, a); err == nil {
+		_, _ = conn.Recv() // the end: the next question finds the device done with this one
+	}
 	conn.End(err)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"peerdex/catalog"
 	"peerdex/eventlog"
 	"peerdex/feed"
+	"peerdex/metrics"
 	"peerdex/protocol"
 	"peerdex/protocol/protocoltest"
 	"peerdex/query"
@@ -306,30 +307,74 @@ func toldBy(tb testing.TB, found []*protocol.Found) (near *protocol.Conn, end fu
 	return near, func() { near.End(nil); far.End(nil) }
 }
 
-// Questions that cannot be answered are refused with a code, and too many at once too.
+// Questions that cannot be answered are refused with a code. Who finds a device busy asks again, for a while.
 func TestAnsweringRefuses(t *testing.T) {
 	a, b, _, _, loc := pair(t)
-	ask := func(id feed.ID) answer {
-		return b.ask(context.Background(), catalog.Location{Owner: a.self, ID: loc}, "lookup", func(s protocol.SessionID) protocol.Message {
-			return &protocol.Lookup{Session: s, Feed: id, Limit: 1}
-		})
-	}
-	if got := ask(locationFeed(a.self, record.LocationID{9})); !strings.Contains(got.Problem, protocol.CodeUnknownFeed.Error()) {
+	id := locationFeed(a.self, loc)
+	by := func(c *metrics.Counts) string { return fmt.Sprint(c.By) }
+	answered := func() *metrics.Counts { return a.Node.metrics.Snapshot(time.Now()).Operations.LookupsAnswered }
+	asked := func() *metrics.Counts { return b.Node.metrics.Snapshot(time.Now()).Operations.LookupsAsked }
+	if got := b.lookUp(a, loc, locationFeed(a.self, record.LocationID{9})); !strings.Contains(got.Problem, protocol.CodeUnknownFeed.Error()) {
 		t.Errorf("an unknown feed: %+v", got.Asked)
 	}
 	for range answerAtOnce {
 		a.answers <- struct{}{}
 	}
-	if got := ask(locationFeed(a.self, loc)); !strings.Contains(got.Problem, protocol.CodeBusy.Error()) {
-		t.Errorf("too many: %+v", got.Asked)
+	if got, want := b.lookUp(a, loc, id), "a: "+protocol.CodeBusy.Error(); got.Problem != want {
+		t.Errorf("%q, want %q", got.Problem, want)
 	}
+	before := asked().By["busy"]
+	late := make(chan answer)
+	go func() { late <- b.lookUp(a, loc, id) }()
+	await(t, "it is busy", func() bool { return asked().By["busy"] > before })
 	for range answerAtOnce {
 		<-a.answers
 	}
-	if got := ask(locationFeed(a.self, loc)); got.Problem != "" || len(got.items) != 1 {
+	if got := <-late; got.Problem != "" || len(got.items) != 1 || got.Via != idText(a.self) {
 		t.Errorf("%+v", got)
 	}
-	if s := a.Node.metrics.Snapshot(time.Now()).Operations; s.LookupsAnswered.By["refused"] != 2 {
-		t.Errorf("%+v", s.LookupsAnswered)
+	if got := asked().By; before < 2 || got["answered"] != 1 || got["refused"] != 1 || got["failed"] != 0 {
+		t.Errorf("put off %d times, then %v", before, got)
+	}
+	await(t, "both sides count the same", func() bool { return by(answered()) == by(asked()) })
+	for _, side := range []struct {
+		on   *running
+		kind eventlog.Type
+	}{{a, eventlog.LookupAnswered{}.Type()}, {b, eventlog.LookedUp{}.Type()}} {
+		await(t, "the log tells of it", func() bool {
+			told := map[string]uint64{"failed": 0}
+			for _, e := range side.on.logged(side.kind) {
+				for name, count := range details[eventlog.LookedUp](t, e).Outcomes {
+					told[name] += uint64(count)
+				}
+			}
+			return fmt.Sprint(told) == by(asked())
+		})
+	}
+}
+
+// lookUp asks about one feed as if it were a lazy location of a.
+func (r *running) lookUp(a *running, loc record.LocationID, id feed.ID) answer {
+	return r.ask(context.Background(), catalog.Location{Owner: a.self, ID: loc}, "lookup", func(s protocol.SessionID) protocol.Message {
+		return &protocol.Lookup{Session: s, Feed: id, Limit: 1}
+	})
+}
+
+// Who asks one question after the other is never put off, however fast.
+func TestAskInTurn(t *testing.T) {
+	a, b, _, _, loc := pair(t)
+	const questions = 300
+	for range questions {
+		if got := b.lookUp(a, loc, locationFeed(a.self, loc)); got.Problem != "" || len(got.items) != 1 {
+			t.Fatalf("%+v", got)
+		}
+	}
+	for what, by := range map[string]map[string]uint64{
+		"asked":    b.Node.metrics.Snapshot(time.Now()).Operations.LookupsAsked.By,
+		"answered": a.Node.metrics.Snapshot(time.Now()).Operations.LookupsAnswered.By,
+	} {
+		if by["answered"] != questions || by["busy"]+by["refused"]+by["failed"] > 0 {
+			t.Errorf("%s: %+v", what, by)
+		}
 	}
 }

@@ -34,7 +34,7 @@ var streams = map[ID]struct{ perPeer, total int }{
 	PairProtocol:       {1, 8},
 	StateBatchProtocol: {2, 128},
 	BackfillProtocol:   {4, 64},
-	LookupProtocol:     {4, 64},
+	LookupProtocol:     {8, 64}, // four, and as many that were answered and are being cleared away
 	SnapshotProtocol:   {2, 16},
 }
 
