@@ -255,13 +255,15 @@ func scan(ctx context.Context, s *store.Store, id feed.ID, files []record.File) 
 	const batch = 2000
 	facts := make([]byte, 10)
 	start := time.Now()
+	w := catalog.NewWriter(s, id)
 	for at := 0; at < len(files) && err == nil; at += batch {
 		puts := make([]store.Put, 0, batch)
 		for _, f := range files[at:min(at+batch, len(files))] {
 			puts = append(puts, store.Put{Record: f, Local: facts, New: true})
 		}
-		_, err = s.Commit(id, puts)
+		err = w.Write(puts)
 	}
+	err = errors.Join(err, w.Hurry(), w.Close())
 	close(done)
 	err = errors.Join(err, <-synced, s.Sync())
 	return time.Since(start), err

@@ -21,6 +21,11 @@ import (
 type Feeds interface {
 	// Commit writes puts in order to a feed of this device, visible on return, durable after Sync.
 	Commit(id feed.ID, puts []store.Put) (feed.Head, error)
+	// Fill begins to bring very many puts into a new feed of this device, visible together.
+	Fill(id feed.ID) (*store.Fill, error)
+	// State tells of a feed, false for one nobody has written yet, and States of all.
+	State(id feed.ID) (feed.State, bool)
+	States() []feed.State
 	// SetRegisters writes registers to the own device feed; author and stamp are filled in.
 	SetRegisters(regs ...record.Register) error
 	// Sync blocks until what was committed before is durable.

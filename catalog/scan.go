@@ -140,13 +140,27 @@ func (p *pass) run(ctx context.Context, jobs []job, more func(context.Context) [
 			return nil
 		})
 	}
-	g.Go(func() error { // committing overlaps with walking
-		for batch := range commits {
-			if _, err := p.l.feeds.Commit(p.l.feed, batch); err != nil {
-				return err
+	g.Go(func() (err error) { // committing overlaps with walking
+		w := NewWriter(p.l.feeds, p.l.feed)
+		defer func() { err = errors.Join(err, w.Close()) }()
+		for {
+			select {
+			case batch, more := <-commits:
+				switch {
+				case more:
+					err = w.Write(batch)
+				case ctx.Err() == nil:
+					return w.Hurry()
+				}
+				if err != nil || !more {
+					return err
+				}
+			case <-w.Due():
+				if err := w.Hurry(); err != nil {
+					return err
+				}
 			}
 		}
-		return nil
 	})
 	p.commits, p.stack = commits, jobs
 	g.Go(func() error {

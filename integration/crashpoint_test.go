@@ -2,6 +2,7 @@ package integration
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -118,4 +119,52 @@ func keptChunks(t *testing.T, p *peer) (n int, bytes int64) {
 		bytes += info.Size()
 	}
 	return n, bytes
+}
+
+// A first scan of very many files that dies at any point of bringing them into fresh files has brought all of them or
+// none; the next start brings the rest.
+func TestKilledAtEachPointOfAFill(t *testing.T) {
+	t.Parallel()
+	const files = 20_200 // and 202 folders: more than are committed as they come
+	dir := tempDir(t)
+	fill(t, dir, files)
+	for _, at := range []string{failpoint.C12, failpoint.C13, failpoint.C14, failpoint.C15} {
+		a := newPeer(t, "dies at "+at)
+		a.dies = at + ":1"
+		a.start("")
+		if out := a.run("add", dir, "--hash", "none"); out.code == 0 {
+			t.Errorf("%s: added nevertheless: %s", a.name, out.stdout)
+		}
+		a.wait()
+		if a.code != -1 {
+			t.Fatalf("%s: exit %d", a.name, a.code)
+		}
+		a.dies = ""
+		f := openHome(t, a.home)
+		f.wantWhole(t)
+		held := uint64(0)
+		for _, st := range f.States() {
+			if !st.Feed.IsDevice() {
+				held += st.Count
+			}
+		}
+		f.close(t)
+		if want := map[bool]uint64{true: files + files/100}[at >= failpoint.C14]; held != want {
+			t.Errorf("%s: %d entries are there, want %d", a.name, held, want)
+		}
+		a.start("")
+		eventually(t, "all files", func() string {
+			if st := a.status(); st.Files != files {
+				return fmt.Sprintf("%d files", st.Files)
+			}
+			return ""
+		})
+		if fills := a.metrics().Performance.Store["fill"].Count; (fills == 0) != (held > 0) {
+			t.Errorf("%s: %d fills, with %d entries there before", a.name, fills, held)
+		}
+		a.stop()
+		if names, err := filepath.Glob(filepath.Join(a.home, "store", "0*")); err != nil || len(names) != 1 {
+			t.Errorf("%s: the store has files in %v, %v", a.name, names, err)
+		}
+	}
 }

@@ -38,18 +38,26 @@ type Put struct {
 // device only after a Sync. Nothing is written if a record is invalid (record.ErrInvalid,
 // record.ErrNotOwner), the feed is another's (ErrNotOwner) or frozen (ErrFrozen).
 func (s *Store) Commit(id feed.ID, puts []Put) (feed.Head, error) {
-	for _, p := range puts {
-		if err := p.Record.Validate(); err != nil {
-			return feed.Head{}, fmt.Errorf("commit to feed %v: %w", id, err)
-		}
-		if _, isReg := p.Record.(record.Register); isReg != id.IsDevice() {
-			return feed.Head{}, fmt.Errorf("commit to feed %v: %w", id, errMisplaced)
-		}
-		if len(p.Local) > MaxLocal {
-			return feed.Head{}, fmt.Errorf("commit to feed %v: %d bytes of local facts, limit %d", id, len(p.Local), MaxLocal)
-		}
+	if err := check(id, puts); err != nil {
+		return feed.Head{}, err
 	}
 	return s.commit(id, puts, jump{})
+}
+
+// check returns why puts cannot be written to a feed.
+func check(id feed.ID, puts []Put) error {
+	for _, p := range puts {
+		if err := p.Record.Validate(); err != nil {
+			return fmt.Errorf("commit to feed %v: %w", id, err)
+		}
+		if _, isReg := p.Record.(record.Register); isReg != id.IsDevice() {
+			return fmt.Errorf("commit to feed %v: %w", id, errMisplaced)
+		}
+		if len(p.Local) > MaxLocal {
+			return fmt.Errorf("commit to feed %v: %d bytes of local facts, limit %d", id, len(p.Local), MaxLocal)
+		}
+	}
+	return nil
 }
 
 // jump makes a head leave its predecessors behind (rule 15).

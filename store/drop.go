@@ -18,6 +18,11 @@ const reapKeys = 2000
 func (s *Store) Drop(id feed.ID) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.mu.Lock()
+	if s.loading {
+		s.lost[id] = true // though it may be known to a Load alone
+	}
+	s.mu.Unlock()
 	n, err := s.numOf(id)
 	if errors.Is(err, ErrUnknownFeed) { // or known from the marker alone
 		s.mu.Lock()

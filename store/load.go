@@ -40,6 +40,7 @@ var (
 // uses it.
 type Load struct {
 	s       *Store
+	eng     kv.Replaceable
 	fresh   kv.Fresh
 	sorted  map[byte]*sorter // families whose rows do not come in order
 	tx      *tx              // puts rows into fresh and sorted
@@ -60,8 +61,8 @@ type arrival struct {
 	loaded Loaded
 	files  Fresh // what the follower will know of it; nil: there is none
 
-	known   bool // to the store when the Load began
-	dropped bool // since
+	own     bool // of a Fill: this device's, whose head is signed at the end
+	dropped bool // since the Load began
 }
 
 // Loaded is what came of one feed.
@@ -78,14 +79,27 @@ type Loaded struct {
 // is not its owner's, ErrHeld, ErrLoading, and ErrNoSpace unless room bytes are free besides what the store
 // takes itself. Close it.
 func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
-	e, ok := s.eng.(kv.Replaceable)
-	if !ok {
-		return nil, errors.New("load: this kind of store cannot be replaced")
-	}
 	for _, h := range heads {
 		if err := s.Check(h); err != nil {
 			return nil, err
 		}
+	}
+	l, err := s.newLoad(room)
+	if err != nil {
+		return nil, err
+	}
+	l.choose(heads)
+	if err := l.begin(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// newLoad returns a Load of nothing yet, if there is room and no other. Close it.
+func (s *Store) newLoad(room uint64) (*Load, error) {
+	e, ok := s.eng.(kv.Replaceable)
+	if !ok {
+		return nil, errors.New("load: this kind of store cannot be replaced")
 	}
 	if err := s.RoomToLoad(room); err != nil {
 		return nil, err
@@ -93,32 +107,32 @@ func (s *Store) Load(heads []feed.Head, room uint64) (*Load, error) {
 	if !s.startLoading() {
 		return nil, ErrLoading
 	}
-	l := &Load{s: s, sorted: map[byte]*sorter{}, gone: map[num]bool{}, release: []func(){s.stopLoading}, limit: sortBytes}
+	l := &Load{s: s, eng: e, sorted: map[byte]*sorter{}, gone: map[num]bool{}, release: []func(){s.stopLoading}, limit: sortBytes}
 	if room > 0 {
 		l.limit = int(min(sortBytes, room)) // no row of an index is counted in less
 	}
 	l.tx = &tx{s: s, kv: sink{l: l}, loading: true}
-	if err := l.begin(e, heads); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	return l, nil
 }
 
 func (s *Store) startLoading() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.loading
-	s.loading = true
-	return !was
+	if s.loading {
+		return false
+	}
+	s.loading, s.lost = true, map[feed.ID]bool{}
+	return true
 }
 
 func (s *Store) stopLoading() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loading = false
+	s.loading, s.lost = false, nil
 }
 
-func (l *Load) begin(e kv.Replaceable, heads []feed.Head) error {
+// choose takes the feeds that a head brings further, and claims them.
+func (l *Load) choose(heads []feed.Head) {
 	for _, h := range heads {
 		if h.Feed.Device == l.s.cfg.Device || h.Feed.IsDevice() {
 			continue
@@ -134,6 +148,9 @@ func (l *Load) begin(e kv.Replaceable, heads []feed.Head) error {
 		l.release = append(l.release, release)
 		l.feeds = append(l.feeds, &arrival{head: h, loaded: Loaded{Head: h}})
 	}
+}
+
+func (l *Load) begin() error {
 	if len(l.feeds) == 0 {
 		return ErrHeld
 	}
@@ -141,7 +158,7 @@ func (l *Load) begin(e kv.Replaceable, heads []feed.Head) error {
 		return err
 	}
 	var err error
-	if l.fresh, err = e.Fresh(); err != nil {
+	if l.fresh, err = l.eng.Fresh(); err != nil {
 		return err
 	}
 	for _, family := range inOrder {
@@ -170,7 +187,7 @@ func (l *Load) number() error {
 				a.files = l.s.follower.Fresh()
 			}
 			if old, err := l.s.numOf(a.head.Feed); err == nil {
-				l.gone[old], a.known = true, true
+				l.gone[old] = true
 			}
 		}
 		l.s.topNum = last
@@ -256,7 +273,9 @@ func (l *Load) verify(a *arrival) error {
 	if err != nil {
 		return fmt.Errorf("load feed %v: %w", a.head.Feed, err)
 	}
-	if (root != a.head.Root || a.tree.Count() != a.head.Count) && !mutant.Is("load_skip_root") {
+	if a.own {
+		a.head.Root, a.head.Count = root, a.tree.Count()
+	} else if (root != a.head.Root || a.tree.Count() != a.head.Count) && !mutant.Is("load_skip_root") {
 		return fmt.Errorf("load feed %v: %w", a.head.Feed, ErrMismatch)
 	}
 	a.row.height = height
@@ -422,16 +441,23 @@ func (l *Load) commit(within func(kv.Tx, []Loaded) error) (out []Loaded, err err
 	l.s.mu.Lock()
 	for _, a := range l.feeds {
 		now, ok := l.s.rows[a.head.Feed]
-		if a.dropped = !ok && a.known; a.dropped {
+		a.dropped = !ok && l.s.lost[a.head.Feed]
+		switch {
+		case a.dropped:
 			continue
-		}
-		if !ok {
-			now = a.row
-		}
-		if a.head.Library != library || maySettle(now.state, a.head, false) != nil {
+		case a.own && l.s.frozen:
+			err = ErrFrozen
+		case a.own && ok:
+			err = ErrStale
+		case a.own:
+			a.head.Library = library
+			a.head = l.s.cfg.Sign(a.head)
+		case a.head.Library != library || ok && maySettle(now.state, a.head, false) != nil:
 			err = ErrStale
 		}
-		a.row.state.Best = now.state.Best
+		if ok {
+			a.row.state.Best = now.state.Best
+		}
 		a.row.settle(a.head)
 		a.loaded.Counts = a.row.counts
 		out = append(out, a.loaded)

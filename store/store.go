@@ -109,6 +109,7 @@ type Store struct {
 	generation uint64 // of the membership
 	claims     map[feed.ID]bool
 	loading    bool                         // a Load goes on
+	lost       map[feed.ID]bool             // dropped since it began
 	commits    uint64                       // transactions that changed heads or registers
 	edited     map[record.EntityKind]uint64 // transactions that changed registers of a kind
 	durable    uint64                       // how many of those a Sync has covered
