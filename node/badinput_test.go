@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"hash/crc32"
 	"io"
 	"maps"
@@ -59,6 +60,18 @@ func rawFrame(number, flags byte, payload []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, sum)
 }
 
+func appendTo(tb testing.TB, path, text string) {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // signed is a manifest with a change, signed by a donor who may lie.
 func (r *running) signed(tb testing.TB, m snapshot.Manifest, change func(*snapshot.Manifest)) []byte {
 	tb.Helper()
@@ -88,9 +101,7 @@ func TestBadInput(t *testing.T) {
 	await(t, "all in step", func() bool { return len(b.names(a.self, loc)) == files && inStep(a, b, c)() })
 	stale := a.entriesOf(t, id)
 	first, _ := a.store.State(id)
-	if err := os.WriteFile(filepath.Join(folder, "file 7"), []byte("other"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	appendTo(t, filepath.Join(folder, "file 7"), "other") // in one step: one change of the feed, and no more
 	await(t, "the change", func() bool {
 		st, _ := a.store.State(id)
 		return st.Best.Seq > first.Best.Seq && inStep(a, b, c)()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -230,8 +231,8 @@ func TestImportBesideAnother(t *testing.T) {
 	var second, third error
 	_, err := a.ImportSnapshot(t.Context(), file, func(Progress) {
 		if second == nil {
-			_, second = a.ImportSnapshot(t.Context(), file, func(Progress) {})
 			release := a.fillUpRest(protocol.UseSnapshot)
+			_, second = a.ImportSnapshot(t.Context(), file, func(Progress) {})
 			_, third = a.ExportSnapshot(t.Context(), file+" again")
 			release()
 		}
@@ -264,5 +265,33 @@ func TestImportBesideAnother(t *testing.T) {
 	})
 	if want := file + ": " + file + " is being imported; there is memory for no more at once"; told[0] != want {
 		t.Errorf("told %q, want %q", told[0], want)
+	}
+}
+
+// While a large folder is brought in by fresh files, a snapshot has to wait, and the person is told for what.
+func TestImportBesideAFill(t *testing.T) {
+	t.Parallel()
+	a, b, _, _, _ := pair(t)
+	file := filepath.Join(t.TempDir(), "library")
+	dir := t.TempDir()
+	touch(t, dir, "one")
+	loc := b.index(dir)
+	if _, err := b.ExportSnapshot(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	b.stop() // so that none of it comes by itself
+	f, err := a.store.Fill(feed.ID{Device: a.self, Location: record.LocationID{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.store.Drop(locationFeed(b.self, loc)); err != nil && !errors.Is(err, store.ErrUnknownFeed) {
+		t.Fatal(err)
+	}
+	var p *Problem
+	if _, err = a.ImportSnapshot(t.Context(), file, func(Progress) {}); !errors.As(err, &p) || p.Code != CodeConflict || !strings.Contains(p.Cause, "first scan of a large folder") {
+		t.Errorf("beside a fill: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -339,8 +339,11 @@ func (n *Node) importProblem(path string, feeds int, err error) error {
 		p.Code, p.Try = CodeNewerSchema, "run the newer peer"
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, store.ErrMismatch), errors.Is(err, feed.ErrSignature):
 		p.Try = "export it again, and compare the sizes after copying"
-	case errors.Is(err, protocol.CodeBusy), errors.Is(err, store.ErrLoading):
+	case errors.Is(err, protocol.CodeBusy):
 		p.Code, p.Cause, p.Try = CodeConflict, n.underWay(), "wait until that is through, then import again"
+	case errors.Is(err, store.ErrLoading):
+		p.Code, p.Try = CodeConflict, "wait until that is through, then import again"
+		p.Cause = "the store is being loaded already, with another snapshot or with the first scan of a large folder"
 	case errors.Is(err, store.ErrNoSpace):
 		p.Code, p.Try = CodeConflict, "make room where the home folder is"
 	case errors.Is(err, fs.ErrNotExist):
