@@ -23,8 +23,8 @@ type BulkIndexDecided struct {
 	Bytes      int64  `json:"bytes"`
 	HeadSeq    uint64 `json:"head_seq"`
 	Lacks      int64  `json:"lacks"`    // entries lacking here, at most
-	Decision   string `json:"decision"` // fetch, on_demand, wait, refuse or in_step
-	Why        string `json:"why"`      // eager, lazy, metered_small, metered_large, asked_for, disk_low or in_step
+	Decision   string `json:"decision"` // fetch, on_demand, wait, refuse, in_step or ignore
+	Why        string `json:"why"`      // eager, lazy, metered_small, metered_large, asked_for, disk_low, in_step or unknown_location
 }
 
 // LocationFetchChanged: a person said whether the entries of another device's location are kept here.

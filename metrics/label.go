@@ -18,7 +18,7 @@ var (
 	sessionResults   = [...]string{"completed", "failed", "aborted"}
 	retryResults     = [...]string{"success", "failure"}
 	chunkSources     = [...]string{"peer", "kept"}
-	bulkDecisions    = [...]string{"fetch", "on_demand", "wait", "refuse", "in_step"}
+	bulkDecisions    = [...]string{"fetch", "on_demand", "wait", "refuse", "in_step", "ignore"}
 	lookupResults    = [...]string{"answered", "busy", "refused", "failed"}
 	operations       = [...]string{"insert", "update", "delete"}
 	memoryUses       = [...]string{"apply", "serve", "snapshot"}

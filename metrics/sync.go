@@ -144,7 +144,7 @@ func (m *Metrics) StrategySelected(strategy string) {
 	}
 }
 
-// BulkDecided counts the announcement of a large scan: fetch, on_demand, wait, refuse or in_step.
+// BulkDecided counts the announcement of a large scan: fetch, on_demand, wait, refuse, in_step or ignore.
 func (m *Metrics) BulkDecided(decision string) {
 	if m == nil {
 		return

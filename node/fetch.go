@@ -29,6 +29,7 @@ const (
 	DecideWait     = "wait"      // until a person says so
 	DecideRefuse   = "refuse"    // until there is room
 	DecideInStep   = "in_step"   // nothing is lacking
+	DecideIgnore   = "ignore"    // of what was announced: it is not known that there is such a location
 )
 
 // Why. Closed set; each goes with one decision.
@@ -40,6 +41,7 @@ const (
 	whyAsked   = "asked_for" // a person said so
 	whyDisk    = "disk_low"
 	whySettled = "in_step"
+	whyUnknown = "unknown_location"
 )
 
 // FetchCase is what it is decided from whether the entries of a location are fetched.

@@ -303,15 +303,79 @@ func (r *running) hearsDeclines(o *running, id feed.ID) {
 	})
 }
 
-// Announcements of what is not the sender's, or not signed, end its session.
+// An announcement that overtakes the device feed is decided about once that tells of the location.
+func TestBulkIndexEarly(t *testing.T) {
+	a, b, _, _, _ := pair(t)
+	folder := t.TempDir()
+	fillFolder(t, folder, 5)
+	b.setPause(nil, time.Time{})
+	id := locationFeed(a.self, a.index(folder))
+	await(t, "it is indexed", func() bool { return len(a.names(a.self, id.Location)) == 5 })
+	st, _ := a.store.State(id)
+	b.mu.Lock()
+	s := b.peers[a.self].session
+	b.mu.Unlock()
+	if b.accepts(id) {
+		t.Fatal("B knows of the location, though it is paused")
+	}
+	if err := b.hearBulk(s, &protocol.BulkIndexComplete{Head: *st.Settled, Entries: 5, Bytes: 500, Time: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var d eventlog.BulkIndexDecided
+	if n := len(b.logged(d.Type())); n > 0 {
+		t.Errorf("%d decisions about a location that is not known", n)
+	}
+	b.resume(nil)
+	e := b.awaitEvent(&d)
+	if d.Decision != DecideFetch && d.Decision != DecideInStep || d.EntryCount != 5 || d.Name != filepath.Base(folder) || e.CorrelationID != eventlog.ID(s.id) {
+		t.Errorf("decided: %+v of %v", d, e)
+	}
+	await(t, "it is fetched", inStep(a, b))
+	if n := len(b.logged(d.Type())); n != 1 {
+		t.Errorf("%d decisions", n)
+	}
+}
+
+func TestSift(t *testing.T) {
+	now := time.Now()
+	heard := func(location byte, ago time.Duration) earlyBulk {
+		h := feed.Head{Feed: feed.ID{Location: record.LocationID{location}}}
+		return earlyBulk{&protocol.BulkIndexComplete{Head: h}, now.Add(-ago)}
+	}
+	early := []earlyBulk{heard(1, earlyFor), heard(2, 2*earlyFor)}
+	for i := range byte(bulkQueue + 2) {
+		early = append(early, heard(10+i, time.Second))
+	}
+	due, over, left := sift(early, func(id feed.ID) bool { return id.Location[0] == 2 || id.Location[0] == 11 }, now)
+	for what, c := range map[string]struct {
+		got  []earlyBulk
+		want []byte
+	}{
+		"known":   {due, []byte{2, 11}},
+		"too old": {over, []byte{1, 10}},
+		"kept on": {left, []byte{12, 13, 14, 15, 16, 17, 18, 19}},
+	} {
+		var got []byte
+		for _, m := range c.got {
+			got = append(got, m.Head.Feed.Location[0])
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %d, want %d", what, got, c.want)
+		}
+	}
+}
+
+// Announcements of what is not the sender's, or not signed, end its session. Of what nobody knows few are kept.
 func TestHearBulk(t *testing.T) {
 	a, b, _, _, loc := pair(t)
 	id := locationFeed(a.self, loc)
 	st, _ := b.store.State(id)
+	s := &session{id: protocol.NewSessionID(), early: make(chan earlyBulk, 1)}
 	hear := func(from *running, change func(*protocol.BulkIndexComplete)) error {
 		m := &protocol.BulkIndexComplete{Head: *st.Settled, Entries: 1, Bytes: 100, Time: 1}
 		change(m)
-		return b.hearBulk(&session{id: protocol.NewSessionID(), peer: from.self}, m)
+		s.peer = from.self
+		return b.hearBulk(s, m)
 	}
 	if err := hear(a, func(*protocol.BulkIndexComplete) {}); err != nil {
 		t.Error(err)
@@ -326,11 +390,31 @@ func TestHearBulk(t *testing.T) {
 	if err := hear(a, func(m *protocol.BulkIndexComplete) { m.Head.Seq++ }); !errors.Is(err, protocol.CodeMismatch) {
 		t.Errorf("not signed: %v", err)
 	}
-	if err := hear(a, func(m *protocol.BulkIndexComplete) { m.Head.Feed.Location[0]++ }); err != nil {
-		t.Errorf("of a location nobody knows: %v", err)
+	unknown := func(m *protocol.BulkIndexComplete) { m.Head.Feed.Location[0]++; m.Head = m.Head.Sign(a.key) }
+	if err := hear(a, unknown); err != nil || len(s.early) != 1 {
+		t.Errorf("of a location nobody knows: %v, %d are kept", err, len(s.early))
 	}
 	if n := len(b.logged(d.Type())); n != 1 {
 		t.Errorf("%d decisions", n)
+	}
+	if err := hear(a, unknown); err != nil || len(s.early) != 1 {
+		t.Errorf("of another: %v, %d are kept", err, len(s.early))
+	}
+	var all []eventlog.Event
+	decisions := func(want int) func() bool {
+		return func() bool { all = b.logged(d.Type()); return len(all) == want }
+	}
+	await(t, "the other is ignored", decisions(2))
+	if d := details[eventlog.BulkIndexDecided](t, all[1]); d.Decision != DecideIgnore || d.Why != whyUnknown || d.Lacks != int64(st.Settled.Count) {
+		t.Errorf("%+v", d)
+	}
+	m := <-s.early
+	if left, err := b.decideEarly(s, []earlyBulk{m}, m.at.Add(earlyFor)); err != nil || len(left) > 0 {
+		t.Errorf("%d wait, %v", len(left), err)
+	}
+	await(t, "so is the one that has waited", decisions(3))
+	if by := b.Node.metrics.Snapshot(time.Now()).Operations.BulkDecisions.By; by["ignore"] != 2 || by["in_step"] != 1 {
+		t.Errorf("%+v", by)
 	}
 }
 

@@ -39,6 +39,7 @@ type session struct {
 	sender    *statebatch.Sender
 	stopPush  context.CancelFunc               // Node.mu guards it
 	bulk      chan *protocol.BulkIndexComplete // to be told
+	early     chan earlyBulk                   // heard, of locations that are not known yet
 	ping      chan struct{}                    // capacity 1: the peer is to give a sign of life
 }
 
@@ -81,7 +82,7 @@ func (n *Node) runSession(ctx context.Context, conn *protocol.Conn, g protocol.G
 	now := time.Now()
 	s := &session{
 		id: conn.Session(), peer: conn.Device(), initiator: initiator, boot: g.Theirs.Boot,
-		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), ping: make(chan struct{}, 1), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
+		bulk: make(chan *protocol.BulkIndexComplete, bulkQueue), early: make(chan earlyBulk, bulkQueue), ping: make(chan struct{}, 1), conn: conn, clock: g.Clock, terms: g.Terms, started: now, address: n.remoteAddr(conn.Device()),
 	}
 	s.sender = statebatch.NewSender(statebatch.SenderConfig{
 		Store: n.store, Peer: s.peer, Session: s.id, Near: n.cfg.Thresholds.Push, Notes: pushNotes{n}, Now: time.Now, Reserve: n.reserver(protocol.UseServe),
@@ -177,7 +178,7 @@ func (s *session) say(m protocol.Message) error {
 // ask pings the peer.
 func (s *session) ask(now time.Time) error { return s.say(&protocol.Ping{T1: now.UnixNano()}) }
 
-// tell sends heads and pings until the session ends.
+// tell sends heads and pings until the session ends, and decides about announcements that came early.
 func (n *Node) tell(ctx context.Context, s *session) error {
 	wake, cancel := n.store.Watch() // before the first look
 	defer cancel()
@@ -187,6 +188,8 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 	var (
 		told   = map[feed.ID]protocol.HeadInfo{}
 		gather <-chan time.Time
+		early  []earlyBulk
+		err    error
 	)
 	if s.initiator != n.self { // whoever dialed has measured in the greeting
 		if err := s.ask(n.cfg.Now()); err != nil {
@@ -199,6 +202,9 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 				return err
 			}
 			look, full = false, false
+		}
+		if early, err = n.decideEarly(s, early, time.Now()); err != nil {
+			return err
 		}
 		select {
 		case <-ping.C:
@@ -215,6 +221,8 @@ func (n *Node) tell(ctx context.Context, s *session) error {
 			if err := s.say(m); err != nil {
 				return err
 			}
+		case m := <-s.early:
+			early = append(early, m)
 		case <-wake:
 			if gather == nil {
 				gather = time.After(headsGather)
