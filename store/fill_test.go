@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -303,22 +302,11 @@ func TestFillIsCut(t *testing.T) {
 	}
 	a := &device{s, id, key}
 	a.commit(t, feed.ID{Device: id, Location: location(7)}, newPuts(100)...)
-	before, steps := rows(t, s), 0
+	before, steps, at := rows(t, s), 0, cutter(t, dir)
 	cut := func(point string, want map[string]string) {
 		t.Helper()
 		steps++
-		lost := filepath.Join(t.TempDir(), "store")
-		copyDir(t, lost, dir)
-		s, err := Open(lost, config(1, key))
-		if err != nil {
-			t.Fatalf("%s: %v", point, err)
-		}
-		if got := rows(t, s); !maps.Equal(got, want) {
-			t.Errorf("%s: %d rows, want %d", point, len(got), len(want))
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		at(point, want)
 	}
 	f, err := s.Fill(feed.ID{Device: id, Location: location(1)})
 	if err != nil {

@@ -621,19 +621,11 @@ func (w *watched) Sync() error {
 	return err
 }
 
-// A cut at any point of a Load leaves the store as it was before or as it is after, and nothing else.
-func TestLoadIsCut(t *testing.T) {
-	donor, heads := newLibrary(t, rand.New(rand.NewPCG(7, 8)), 400)
-	id, key := newKey(1)
-	dir := t.TempDir()
-	s, err := Open(dir, config(1, key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &device{s, id, key}
-	a.commit(t, feed.ID{Device: a.id, Location: location(7)}, file(1, "mine"))
-	before := rows(t, a.Store)
-	cut := func(point string, want map[string]string) {
+// cutter returns what looks at the store in dir, of device 1, as a cut at this point would leave it: it opens, holds the
+// rows wanted, and nothing else is left in its folder.
+func cutter(t *testing.T, dir string) func(point string, want map[string]string) {
+	_, key := newKey(1)
+	return func(point string, want map[string]string) {
 		t.Helper()
 		lost := filepath.Join(t.TempDir(), "store")
 		copyDir(t, lost, dir)
@@ -661,6 +653,21 @@ func TestLoadIsCut(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A cut at any point of a Load leaves the store as it was before or as it is after, and nothing else.
+func TestLoadIsCut(t *testing.T) {
+	donor, heads := newLibrary(t, rand.New(rand.NewPCG(7, 8)), 400)
+	id, key := newKey(1)
+	dir := t.TempDir()
+	s, err := Open(dir, config(1, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &device{s, id, key}
+	a.commit(t, feed.ID{Device: a.id, Location: location(7)}, file(1, "mine"))
+	before := rows(t, a.Store)
+	cut := cutter(t, dir)
 	l, err := a.Load(heads, 0)
 	if err != nil {
 		t.Fatal(err)
