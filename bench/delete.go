@@ -16,11 +16,6 @@ import (
 	"peerdex/store"
 )
 
-const (
-	deleteP99  = 30  // ms that an edit beside the deletion of a location may take
-	deleteMost = 100 // ms
-)
-
 // deletion measures how long an edit takes, durable, while the entries of a location are deleted: because a
 // person removed the location, which leaves nothing of it, and because its folder was emptied, which leaves a
 // tombstone of each.
@@ -72,11 +67,13 @@ func (b *bench) deletion(ctx context.Context) error {
 			return err
 		}
 	}
-	b.table.add(figure{what: "an edit, durable, with nothing beside it, p99", unit: "ms", got: idle})
-	b.table.add(figure{what: fmt.Sprintf("the same while a removed location of %d entries is deleted", b.entries), unit: "ms", got: removed, bar: deleteP99, strict: true})
-	b.table.add(figure{what: "the slowest of these", unit: "ms", got: removedMost, bar: deleteMost, strict: true})
-	b.table.add(figure{what: fmt.Sprintf("p99 while %d entries of an emptied folder are deleted", b.entries), unit: "ms", got: emptied})
-	b.table.add(figure{what: "the slowest of these", unit: "ms", got: emptiedMost})
+	beside := func(what string, got []float64) {
+		b.table.add(figure{what: what, unit: "ms", got: got, peer: "with nothing beside it, p99", of: idle})
+	}
+	beside(fmt.Sprintf("an edit, durable, while a removed location of %d entries is deleted, p99", b.entries), removed)
+	beside("the slowest of these", removedMost)
+	beside(fmt.Sprintf("an edit while %d entries of an emptied folder are deleted, p99", b.entries), emptied)
+	beside("the slowest of these", emptiedMost)
 	return nil
 }
 
