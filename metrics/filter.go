@@ -44,7 +44,7 @@ func (s Snapshot) ofModel(name string) Snapshot {
 		live[name] = n
 	}
 	return Snapshot{
-		Time: s.Time, Device: s.Device, Version: s.Version, Revision: s.Revision,
+		Time: s.Time, Device: s.Device, DeviceName: s.DeviceName, Version: s.Version, Revision: s.Revision,
 		Volume:  Volume{Records: &records, Models: models, LastSync: map[string]*time.Time{}},
 		Catalog: Catalog{Records: live},
 		Errors:  Errors{Recent: []ErrorEntry{}},

@@ -610,6 +610,7 @@ func TestFilter(t *testing.T) {
 	m.ChangesReceived("DESK-0000", "backfill", 5)
 	m.Error("protocol", "DESK-0000", "bad frame", c.t)
 	m.RecordsSynced("member", "update", 3, c.t)
+	m.DeviceKnown("OWN0-0000", "laptop", "linux", "1.2.3")
 	whole := m.Snapshot(c.t)
 	text, _ := json.Marshal(whole)
 
@@ -632,6 +633,11 @@ func TestFilter(t *testing.T) {
 	entry, member := whole.Filter("", "entry"), whole.Filter("", "member")
 	if entry.Volume.Records.Total != 14 || member.Volume.Records.Total != 3 || whole.Volume.Records.Total != 17 {
 		t.Errorf("records %d + %d of %d", entry.Volume.Records.Total, member.Volume.Records.Total, whole.Volume.Records.Total)
+	}
+	for _, s := range []Snapshot{whole, nas, desk, own, entry} {
+		if s.Device != "OWN0-0000" || s.DeviceName != "laptop" {
+			t.Errorf("of %s, %q", s.Device, s.DeviceName)
+		}
 	}
 	if again, _ := json.Marshal(whole); string(again) != string(text) {
 		t.Error("filtering changed the snapshot")

@@ -11,10 +11,11 @@ import (
 // group are the sums of its parts, also after Filter, which leaves out (nil) what is not known per device
 // or per model.
 type Snapshot struct {
-	Time     time.Time `json:"time"`
-	Device   string    `json:"device"`
-	Version  string    `json:"version"`
-	Revision string    `json:"revision"`
+	Time       time.Time `json:"time"`
+	Device     string    `json:"device"` // short id of this device
+	DeviceName string    `json:"device_name"`
+	Version    string    `json:"version"`
+	Revision   string    `json:"revision"`
 
 	State       *State      `json:"state,omitempty"`
 	Operations  Operations  `json:"operations"`
@@ -254,6 +255,9 @@ func (m *Metrics) Snapshot(now time.Time) Snapshot {
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.devices)) {
 		s.Devices = append(s.Devices, m.devices[id].snapshot(id))
+	}
+	if own := m.devices[s.Device]; own != nil {
+		s.DeviceName = own.name
 	}
 	if m.rest != nil {
 		s.Devices = append(s.Devices, m.rest.snapshot(other))

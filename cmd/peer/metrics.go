@@ -104,7 +104,7 @@ func (p picked) MarshalJSON() ([]byte, error) {
 
 func (a *app) metricsText(p picked) string {
 	var b strings.Builder
-	title := "Sync metrics" + a.sep() + a.deviceName(p.Snapshot, p.Device)
+	title := "Sync metrics" + a.sep() + escape(cmp.Or(p.DeviceName, p.Device, "-"))
 	at := p.Time.In(a.zone).Format("2006-01-02 15:04:05 -07:00")
 	fmt.Fprintf(&b, "%s%s%s\n", title, strings.Repeat(" ", max(2, 72-columns(title)-len(at))), at)
 	rule := "━"
