@@ -181,8 +181,9 @@ func (s *search) items(n int) ([]Item, error) {
 	if err := s.compare(it.File.Size); err != nil {
 		return nil, err
 	}
-	out := []Item{it}
-	for _, other := range s.same[samenessOf(it.File)] {
+	out, group := []Item{it}, s.same[samenessOf(it.File)]
+	delete(s.same, samenessOf(it.File)) // whoever turns out later to be a copy of it comes alone
+	for _, other := range group {
 		if other == n {
 			continue
 		}
