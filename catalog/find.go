@@ -184,7 +184,7 @@ func (s *search) items(n int) ([]Item, error) {
 	out, group := []Item{it}, s.same[samenessOf(it.File)]
 	delete(s.same, samenessOf(it.File)) // whoever turns out later to be a copy of it comes alone
 	for _, other := range group {
-		if other == n {
+		if other <= n { // what comes before n was handed over, be it before its content was known
 			continue
 		}
 		if o, ok, err := s.show(other); err != nil {

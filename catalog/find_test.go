@@ -49,3 +49,35 @@ func TestFindWhileContentsAreLearned(t *testing.T) {
 		}
 	}
 }
+
+// A file that was shown before its content was known does not come again with its copies.
+func TestFindBeforeContentsAreLearned(t *testing.T) {
+	s := newSide(t, 1, memory.New(memory.Config{}))
+	id := s.locate(t, 1)
+	put := func(n int, hash byte) store.Put {
+		f := record.File{ID: record.EntryID{1, byte(n)}, Kind: record.Regular, Name: fmt.Sprint(n), Size: 7}
+		f.Hash[0] = hash
+		return store.Put{Record: f}
+	}
+	_, err := s.Commit(id, []store.Put{put(0, 0), put(1, 0), put(2, 1), put(3, 1)})
+	ok(t, err)
+	c := New(s)
+	load(t, c)
+	seen := map[record.EntryID]int{}
+	err = c.Find(context.Background(), FindOptions{}, func(items []Item) error {
+		if len(seen) == 0 {
+			_, err := s.Commit(id, []store.Put{put(0, 1), put(1, 1)})
+			ok(t, err)
+		}
+		for _, it := range items {
+			seen[it.File.ID]++
+		}
+		return nil
+	})
+	ok(t, err)
+	for n := range 4 {
+		if times := seen[record.EntryID{1, byte(n)}]; times != 1 {
+			t.Errorf("file %d is found %d times", n, times)
+		}
+	}
+}

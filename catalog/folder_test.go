@@ -206,3 +206,62 @@ func TestPagesOfOneFolder(t *testing.T) {
 		t.Errorf("the last page has %d entries, want 999", len(got))
 	}
 }
+
+// A page is short only at the end of the folder, whatever goes away while it is made.
+func TestPagesWhileEntriesGoAway(t *testing.T) {
+	s := newSide(t, 1, memory.New(memory.Config{}))
+	id := s.locate(t, 1)
+	c := New(s)
+	load(t, c)
+	const files = 4000 // of which every other stays
+	entry := func(n int) record.EntryID { return record.EntryID{1, byte(n >> 8), byte(n)} }
+	all := make([]store.Put, files)
+	for n := range all {
+		all[n] = store.Put{Record: record.File{ID: entry(n), Kind: record.Regular, Name: fmt.Sprintf("%04d", n)}}
+	}
+	_, err := s.Commit(id, all)
+	ok(t, err)
+	locations, err := c.Locations()
+	ok(t, err)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { // away and back, over and over
+		for n := 1; ; n = (n + 2*37) % files {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			_, err := s.Commit(id, []store.Put{{Record: record.Tombstone{ID: entry(n)}}})
+			if err == nil {
+				_, err = s.Commit(id, all[n:n+1])
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	const limit = 100
+	for range 20 {
+		stay := 0
+		for after := ""; ; {
+			page, err := c.List(t.Context(), locations[0].Root(), after, limit)
+			ok(t, err)
+			for _, it := range page {
+				if it.File.ID[2]%2 == 0 {
+					stay++
+				}
+			}
+			if len(page) < limit {
+				break
+			}
+			after = page[limit-1].File.Name
+		}
+		if stay != files/2 {
+			t.Fatalf("%d of %d that stay are listed", stay, files/2)
+		}
+	}
+	close(stop)
+	ok(t, <-done)
+}

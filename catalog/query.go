@@ -192,20 +192,26 @@ func (c *Catalog) List(ctx context.Context, dir Item, after string, limit int) (
 		out  []Item
 		more []int // of out, whose records say more
 	)
-	listed := s.list(dir.File.ID, after, limit)
-	s.RLock()
-	folder, _ := s.folderSlot(dir.File.ID)
-	for _, e := range listed {
-		if b, i := s.at(e.slot); b.names[i] == noName || b.parents[i]&parentMask != folder || s.name(e.slot) != e.name {
-			continue // it went away in between
+	for left := limit; ; left = limit - len(out) {
+		listed := s.list(dir.File.ID, after, left)
+		s.RLock()
+		folder, _ := s.folderSlot(dir.File.ID)
+		for _, e := range listed {
+			if b, i := s.at(e.slot); b.names[i] == noName || b.parents[i]&parentMask != folder || s.name(e.slot) != e.name {
+				continue // it went away in between
+			}
+			f, says := s.file(e.slot)
+			if says {
+				more = append(more, len(out))
+			}
+			out = append(out, Item{Location: dir.Location, File: f, Path: under(dir.Path, f.Name), Lost: dir.Lost})
 		}
-		f, says := s.file(e.slot)
-		if says {
-			more = append(more, len(out))
+		s.RUnlock()
+		if limit == 0 || len(listed) < left || len(out) == limit { // else as many are asked for as went away
+			break
 		}
-		out = append(out, Item{Location: dir.Location, File: f, Path: under(dir.Path, f.Name), Lost: dir.Lost})
+		after = listed[left-1].name
 	}
-	s.RUnlock()
 	for _, i := range more {
 		f, ok, err := c.file(id, out[i].File.ID)
 		if errors.Is(err, store.ErrUnknownFeed) { // dropped just now
