@@ -396,11 +396,21 @@ func (n *Node) pauseView() PauseView {
 const nowTimeout = dialTimeout + 5*time.Second
 
 // SyncNow dials and compares heads at once, and returns when each device was tried and what was lacking then is
-// here, as far as it can be had. What metered locations lack is fetched too. If ctx ends first it goes on.
+// here, as far as it can be had. What metered locations lack is fetched too. If ctx ends first it goes on. It returns a
+// *Problem while sync is paused.
 func (n *Node) SyncNow(ctx context.Context, device string, progress func(Progress)) (NowView, error) {
 	target, err := n.target(device)
 	if err != nil {
 		return NowView{}, err
+	}
+	n.mu.Lock()
+	why, try := n.pauseReason(time.Now()), "peer sync resume"
+	if n.full {
+		try = "make room where the home folder is"
+	}
+	n.mu.Unlock()
+	if why != "" {
+		return NowView{}, &Problem{Code: CodeConflict, Message: "nothing is fetched now: sync is paused", Cause: why, Try: try}
 	}
 	n.dialNow(ctx, target, time.Now())
 	if err := n.observeHeads(); err != nil { // what was told just now is not looked at yet

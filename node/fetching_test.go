@@ -213,6 +213,16 @@ func TestBulkIndex(t *testing.T) {
 	if p, err := c.SyncPlan(t.Context(), idText(b.self)); err != nil || len(p.Feeds) != 0 {
 		t.Errorf("plan of the lazy one for B's feeds: %+v, %v", p, err)
 	}
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	var paused *Problem
+	if _, err := b.SyncNow(t.Context(), "", func(Progress) {}); !errors.As(err, &paused) || paused.Code != CodeConflict || paused.Try != "peer sync resume" {
+		t.Errorf("while sync is paused: %v", err)
+	}
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := b.SyncNow(t.Context(), "", func(Progress) {}); err != nil {
 		t.Fatal(err)
 	}
