@@ -62,12 +62,26 @@ func (m *meter) transfer(p node.Progress) {
 	fmt.Fprintf(m.a.err, "\r\x1b[K%s", middle(m.line(p), m.a.errWidth-1, "..."))
 }
 
+// line writes how far something is; where a terminal is narrow, with a shorter bar, and with less behind it.
 func (m *meter) line(p node.Progress) string {
-	s := m.label + " "
-	if p.Total > 0 && m.a.errWidth > 0 {
-		s += " " + m.a.bar(p.Done, p.Total) + "  "
+	parts := m.a.progress(p, m.unit)
+	text := func(cells int) string {
+		s := m.label + " "
+		if p.Total > 0 && m.a.errWidth > 0 {
+			s += " " + m.a.bar(p.Done, p.Total, cells) + "  "
+		}
+		return s + strings.Join(parts, m.a.sep())
 	}
-	return s + strings.Join(m.a.progress(p, m.unit), m.a.sep())
+	s := text(cells)
+	if m.a.errWidth == 0 || columns(s) < m.a.errWidth {
+		return s
+	}
+	for ; len(parts) > 0; parts = parts[:len(parts)-1] {
+		if s = text(cells / 2); columns(s) < m.a.errWidth {
+			break
+		}
+	}
+	return s
 }
 
 // progress writes how far something is, how fast, how long it will take and what is being done.
@@ -79,6 +93,12 @@ func (a *app) progress(p node.Progress, unit string) []string {
 	parts := []string{english.Plural(p.Done, one, unit)}
 	if p.Total > 0 {
 		parts[0] = english.Count(p.Done) + " of " + english.Plural(p.Total, one, unit)
+	}
+	switch {
+	case p.TotalBytes > 0:
+		parts = append(parts, size(p.Bytes)+" of "+size(p.TotalBytes))
+	case p.Bytes > 0:
+		parts = append(parts, size(p.Bytes))
 	}
 	if p.Rate >= 1 {
 		parts = append(parts, english.Count(uint64(p.Rate))+"/s")
@@ -101,11 +121,11 @@ func (m *meter) done() {
 	}
 }
 
-// bar draws a part of a whole; it is full only when done is total.
-func (a *app) bar(done, total uint64) string {
+// bar draws a part of a whole in some cells; it is full only when done is total.
+func (a *app) bar(done, total uint64, cells int) string {
 	full := 0
 	if total > 0 {
-		full = int(float64(min(done, total)) / float64(total) * cells)
+		full = int(float64(min(done, total)) / float64(total) * float64(cells))
 	}
 	on, off := "█", "░"
 	if !a.unicode() {

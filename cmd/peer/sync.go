@@ -142,7 +142,7 @@ func (a *app) sessionLine(s node.SessionView) string {
 	}
 	head += escape(s.Name)
 	if s.Total > 0 {
-		head += fmt.Sprintf(", %d%%  %s", uint64(float64(min(s.Done, s.Total))/float64(s.Total)*100), a.bar(s.Done, s.Total))
+		head += fmt.Sprintf(", %d%%  %s", uint64(float64(min(s.Done, s.Total))/float64(s.Total)*100), a.bar(s.Done, s.Total, cells))
 	}
 	return head + "  " + strings.Join(a.progress(s.Progress, "entries"), a.sep()) + "  " + id
 }

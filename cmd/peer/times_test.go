@@ -97,4 +97,17 @@ func TestMeterLine(t *testing.T) {
 	if got := strings.Join(a.progress(node.Progress{Done: 1}, "entries"), ""); got != "1 entry" {
 		t.Errorf("%q", got)
 	}
+	p := node.Progress{Done: 134893, Total: 217570, Bytes: 9_100_000, TotalBytes: 14_700_000, Rate: 8430.8, ETASeconds: 9.8, Phase: "loading"}
+	for width, want := range map[int]string{
+		120: "catalogue  ############--------  134,893 of 217,570 entries, 9.1 MB of 15 MB, 8,430/s, 10 s left, loading",
+		100: "catalogue  ######----  134,893 of 217,570 entries, 9.1 MB of 15 MB, 8,430/s, 10 s left, loading",
+		80:  "catalogue  ######----  134,893 of 217,570 entries, 9.1 MB of 15 MB, 8,430/s",
+		60:  "catalogue  ######----  134,893 of 217,570 entries",
+		20:  "catalogue  ######----  134,893 of 217,570 entries",
+	} {
+		a.errWidth = width
+		if got := strings.ReplaceAll(a.meter("catalogue", "entries").line(p), a.sep(), ", "); got != want || width > 40 && len(got) >= width {
+			t.Errorf("%d columns: %q, want %q", width, got, want)
+		}
+	}
 }
