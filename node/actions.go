@@ -255,10 +255,27 @@ func (n *Node) Join(ctx context.Context, req JoinRequest, progress func(JoinProg
 		if p.Stage == "in_step" {
 			return nil
 		}
+		if err := n.whilePaused("the library is joined, and nothing comes: sync is paused"); err != nil && connected {
+			return err
+		}
 		if !wait(ctx, progressTick) {
 			return ctx.Err()
 		}
 	}
+}
+
+// whilePaused returns a *Problem that says why sync is paused with everybody; nil if it is not.
+func (n *Node) whilePaused(message string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := &Problem{Code: CodeConflict, Message: message, Cause: n.pauseReason(time.Now()), Try: "peer sync resume"}
+	if n.full {
+		p.Try = "make room where the home folder is"
+	}
+	if p.Cause == "" {
+		return nil
+	}
+	return p
 }
 
 func (n *Node) nameLocked(d record.DeviceID) string {
@@ -403,14 +420,8 @@ func (n *Node) SyncNow(ctx context.Context, device string, progress func(Progres
 	if err != nil {
 		return NowView{}, err
 	}
-	n.mu.Lock()
-	why, try := n.pauseReason(time.Now()), "peer sync resume"
-	if n.full {
-		try = "make room where the home folder is"
-	}
-	n.mu.Unlock()
-	if why != "" {
-		return NowView{}, &Problem{Code: CodeConflict, Message: "nothing is fetched now: sync is paused", Cause: why, Try: try}
+	if err := n.whilePaused("nothing is fetched now: sync is paused"); err != nil {
+		return NowView{}, err
 	}
 	n.dialNow(ctx, target, time.Now())
 	if err := n.observeHeads(); err != nil { // what was told just now is not looked at yet

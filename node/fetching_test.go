@@ -489,3 +489,24 @@ func TestComesFrom(t *testing.T) {
 	await(t, "the end of the session", func() bool { return !connected(a, b)() })
 	says("nobody is connected", "", "")
 }
+
+// Who joins while sync is paused is told so, and does not wait for what cannot come.
+func TestJoinWhilePaused(t *testing.T) {
+	t.Parallel()
+	a := start(t, filepath.Join(t.TempDir(), "a"), "a")
+	dir := t.TempDir()
+	touch(t, dir, "one")
+	loc := a.index(dir)
+	b := start(t, filepath.Join(t.TempDir(), "b"), "b")
+	if _, err := b.Pause(t.Context(), "", 0); err != nil {
+		t.Fatal(err)
+	}
+	var p *Problem
+	if err := b.Join(t.Context(), a.invite(1), func(JoinProgress) {}); !errors.As(err, &p) || p.Code != CodeConflict || p.Try != "peer sync resume" {
+		t.Fatalf("joined with %v", err)
+	}
+	if _, err := b.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "what was lacking", func() bool { return len(b.names(a.self, loc)) == 1 })
+}
